@@ -1,0 +1,143 @@
+"""What is to be started: a job, and the plan of one attempt at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from orchestrator.cluster.spec import ClusterSpec
+from orchestrator.cluster.task import TaskId, TaskType
+
+
+class StartMethod(str, Enum):
+    """How a task's process comes to be."""
+
+    FORK = "fork"
+    """Forked from the warm parent, which has imported TensorFlow, and run as `__main__`."""
+    EXEC = "exec"
+    """A new program."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class StrategyKind(str, Enum):
+    """What a lost task means to the others."""
+
+    SINGLE = "single"
+    """One training process: none, one device, mirrored, central storage."""
+    SYNCHRONOUS = "synchronous"
+    """Tasks step together in collectives: multi-worker mirrored."""
+    ASYNCHRONOUS = "asynchronous"
+    """Between-graph parameter servers: every task steps alone."""
+    COORDINATOR = "coordinator"
+    """Eager ParameterServerStrategy: the chief drives workers and ps."""
+    UNKNOWN = "unknown"
+    """A command whose strategy was not declared: treated as synchronous."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class TaskRequest:
+    """How many tasks of one type, and what each is given."""
+
+    replicas: int
+    hosts: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    gpus: int | None = None
+    command: tuple[str, ...] | None = None
+    """Overrides the job's command for this type."""
+
+
+@dataclass(frozen=True)
+class RunPolicy:
+    """When to restart, and how long to wait. Durations are seconds."""
+
+    max_restarts: int = 3
+    restart_delay_seconds: float = 1.0
+    grace_seconds: float = 30.0
+    """From the request to stop until SIGKILL."""
+    start_timeout_seconds: float = 1800.0
+    """From the start of a task until its first sign of progress, where it keeps a progress record."""
+    drain_timeout_seconds: float = 600.0
+    """For the evaluator, after training has ended, to evaluate the last checkpoint."""
+    total_timeout_seconds: float | None = None
+    restart: Mapping[TaskType, str] = field(default_factory=dict)
+    """`task`, `attempt` or `never` by task type, where the strategy's own choice is not wanted."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command on one cluster. Pure data: can be rendered, saved and compared."""
+
+    name: str
+    tasks: Mapping[TaskType, TaskRequest]
+    command: tuple[str, ...]
+    strategy: StrategyKind
+    run_dir: Path
+    working_dir: Path
+    model_dir: str
+    data_dir: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    start_method: StartMethod | None = None
+    """None: fork where no GPU is visible, exec where one is."""
+    prepare_command: tuple[str, ...] | None = None
+    """Run once, to its end, before the tasks start (data preparation)."""
+    is_experiment: bool = False
+    """The command is our own train-and-evaluate program, which keeps progress and evaluation records."""
+    launcher_options: Mapping[str, Any] = field(default_factory=dict)
+    policy: RunPolicy = field(default_factory=RunPolicy)
+
+    @property
+    def size(self) -> int:
+        """Number of tasks."""
+        return sum(request.replicas for request in self.tasks.values())
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """Everything about the start of one task."""
+
+    task: TaskId
+    host: str
+    address: str | None
+    """`host:port` in the cluster; None for a task without one."""
+    env: Mapping[str, str]
+    """What is set for this task beside what it inherits (TF_CONFIG among it)."""
+    command: tuple[str, ...]
+    start_method: StartMethod
+    why: str
+    """Why that start method, in one clause for people."""
+    log_path: Path
+
+    @property
+    def tf_config(self) -> str | None:
+        """The exact TF_CONFIG string, or None for a lone process."""
+        return self.env.get("TF_CONFIG")
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """One attempt at a job, resolved: what `submit` will do and nothing else."""
+
+    job: Job
+    attempt: int
+    cluster: ClusterSpec | None
+    """None for a lone process, which has no TF_CONFIG."""
+    tasks: tuple[TaskPlan, ...]
+    launcher: str
+    notes: tuple[str, ...] = ()
+
+    def task(self, task: TaskId) -> TaskPlan:
+        """The plan of one task; KeyError when it is not part of the attempt."""
+        for plan in self.tasks:
+            if plan.task == task:
+                return plan
+        raise KeyError(str(task))
