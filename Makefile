@@ -1,0 +1,20 @@
+PYTHON ?= python
+
+.PHONY: check test test-integration test-faults bench ci
+
+check:  ## ruff, mypy, import rules
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -m pytest -q -n 0 tests/test_architecture.py
+
+test:  ## the README's test command
+	$(PYTHON) -m pytest
+
+test-integration:  ## only the tests that start several processes
+	$(PYTHON) -m pytest tests/integration
+
+test-faults:  ## the whole fault matrix, with times
+	$(PYTHON) -m pytest -n 0 -m faults tests
+
+ci: check test

@@ -1,0 +1,39 @@
+"""Every test starts with a clean environment; golden files are rewritten with --update-golden."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CLEARED = ("TF_CONFIG", "CUDA_VISIBLE_DEVICES", "TFDS_DATA_DIR")
+CLEARED_PREFIXES = ("SLURM_", "ORCHESTRATOR_")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite golden files with what was produced")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the cluster, launcher or GPU selection of the shell it was started from."""
+    for name in list(os.environ):
+        if name in CLEARED or name.startswith(CLEARED_PREFIXES):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def check_golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """Compares a text with a golden file, or rewrites the file under --update-golden."""
+
+    def check(path: Path, text: str) -> None:
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        assert path.exists(), f"{path} is missing; run pytest with --update-golden and look at it"
+        assert text == path.read_text()
+
+    return check
