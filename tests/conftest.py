@@ -14,7 +14,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="rewrite golden files with what was produced")
+    parser.addoption(
+        "--update-golden", action="store_true", help="rewrite golden files with what was produced"
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -48,7 +48,9 @@ def test_relative_imports_are_not_used(module: Path) -> None:
         assert not (isinstance(node, ast.ImportFrom) and node.level), f"{inside(module)}: write the full name"
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if inside(m).startswith(WITHOUT_TENSORFLOW)], ids=inside)
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if inside(m).startswith(WITHOUT_TENSORFLOW)], ids=inside
+)
 def test_the_launching_side_never_imports_tensorflow(module: Path) -> None:
     heavy = {"tensorflow", "tensorflow_datasets", "keras", "tf_keras"}
     assert not heavy & {name.split(".")[0] for name in imports(ast.parse(module.read_text()))}
@@ -63,7 +65,16 @@ ALLOWED = {
     "warm_start": {"errors", "cluster", "warm_start"},
     "exporters": {"errors", "cluster", "exporters"},
     "estimator": {"errors", "cluster", "data", "hooks", "warm_start", "exporters", "estimator"},
-    "experiments": {"errors", "cluster", "data", "hooks", "warm_start", "exporters", "estimator", "experiments"},
+    "experiments": {
+        "errors",
+        "cluster",
+        "data",
+        "hooks",
+        "warm_start",
+        "exporters",
+        "estimator",
+        "experiments",
+    },
 }
 
 
@@ -79,7 +90,9 @@ def test_imports_go_one_way(module: Path) -> None:
 def test_nothing_imports_the_command_line() -> None:
     for module in MODULES:
         if not inside(module).startswith("cli/"):
-            assert not any(name.startswith("orchestrator.cli") for name in imports(ast.parse(module.read_text())))
+            assert not any(
+                name.startswith("orchestrator.cli") for name in imports(ast.parse(module.read_text()))
+            )
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["config", "schema"]])

@@ -112,7 +112,9 @@ def _decode_hosts(name: str, hosts: Any) -> list[str]:
             raise TFConfigError(f"TF_CONFIG: the indices of 'cluster.{name}' have gaps: {sorted(hosts)}.")
         hosts = [hosts[str(i)] for i in range(len(hosts))]
     if not isinstance(hosts, list) or not all(isinstance(host, str) and host for host in hosts):
-        raise TFConfigError(f"TF_CONFIG: 'cluster.{name}' must be a list of 'host:port' strings, not {hosts!r}.")
+        raise TFConfigError(
+            f"TF_CONFIG: 'cluster.{name}' must be a list of 'host:port' strings, not {hosts!r}."
+        )
     return hosts
 
 
@@ -136,6 +138,7 @@ def _decode_task(value: Any, cluster: ClusterSpec | None) -> TaskId | None:
         size = len(cluster.addresses.get(task.type, ()))
         if number >= size:
             raise TFConfigError(
-                f"TF_CONFIG: 'task' is {task}, but 'cluster.{name}' has {size} entries, so the index must be below {size}."
+                f"TF_CONFIG: 'task' is {task}, but 'cluster.{name}' has {size} entries;"
+                f" the index must be below {size}."
             )
     return task

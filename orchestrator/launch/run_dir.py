@@ -1,14 +1,14 @@
 """The run directory: every path of a run, in one place.
 
-    RUN_DIR/
-      plan.json             the resolved plan of the newest attempt
-      experiment.json       what the train-and-evaluate program is to do (experiments only)
-      launcher.json         pid, start time and boot id of the launcher, and its state
-      events.jsonl          what happened, one object a line
-      resources.jsonl       samples of CPU, memory and GPU memory by task
-      summary.json          metrics, global_step, wall_seconds, exit and peak memory by task
-      logs/<task>.log       output of a task, all attempts after each other
-      tasks/<task>/         the records of `orchestrator.cluster.records`
+RUN_DIR/
+  plan.json             the resolved plan of the newest attempt
+  experiment.json       what the train-and-evaluate program is to do (experiments only)
+  launcher.json         pid, start time and boot id of the launcher, and its state
+  events.jsonl          what happened, one object a line
+  resources.jsonl       samples of CPU, memory and GPU memory by task
+  summary.json          metrics, global_step, wall_seconds, exit and peak memory by task
+  logs/<task>.log       output of a task, all attempts after each other
+  tasks/<task>/         the records of `orchestrator.cluster.records`
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class RunDir:
         """
         if self.launcher.exists():
             raise RunDirectoryError(
-                f"run directory {self.path} already holds a run; give another --run-dir, or leave it out for a new one."
+                f"run directory {self.path} already holds a run;"
+                " give another --run-dir, or leave it out for a new one."
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
