@@ -34,6 +34,10 @@ class TFConfig:
     service: Mapping[str, Any] | None = None
     other: Mapping[str, Any] = field(default_factory=dict)
     """Keys that we do not know; kept so that nothing is lost on the way."""
+    foreign_tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Addresses of task types that TensorFlow does not know (see `decode`)."""
+    foreign_task: tuple[str, int] | None = None
+    """Type and index of this task where its type is one of `foreign_tasks`; `task` is None then."""
 
     def encode(self) -> str:
         """The exact string for the environment: one line of JSON."""
@@ -43,9 +47,12 @@ class TFConfig:
         """The JSON object that TF_CONFIG holds."""
         value: dict[str, Any] = {}
         if self.cluster is not None:
-            value["cluster"] = self.cluster.as_dict()
+            foreign = {name: list(hosts) for name, hosts in self.foreign_tasks.items()}
+            value["cluster"] = {**self.cluster.as_dict(), **foreign}
         if self.task is not None:
             value["task"] = {"type": self.task.type.value, "index": self.task.index}
+        elif self.foreign_task is not None:
+            value["task"] = {"type": self.foreign_task[0], "index": self.foreign_task[1]}
         for key in _EXTRA_KEYS:
             extra = getattr(self, key)
             if extra is not None:
@@ -62,11 +69,13 @@ def for_task(cluster: ClusterSpec, task: TaskId, model_dir: str | None = None) -
     return TFConfig(cluster=cluster.for_task(task), task=task, model_dir=model_dir)
 
 
-def decode(text: str) -> TFConfig:
+def decode(text: str, foreign_types: bool = False) -> TFConfig:
     """Reads a TF_CONFIG string.
 
     Raises TFConfigError, naming the key, for anything that TensorFlow would
-    refuse or silently misread.
+    refuse or silently misread. A graph-mode cluster may hold task types of its
+    own beside TensorFlow's; with `foreign_types` they are kept apart instead of
+    refused, unless the name is a near miss of a known one.
     """
     try:
         value = json.loads(text)
@@ -74,36 +83,50 @@ def decode(text: str) -> TFConfig:
         raise TFConfigError(f"TF_CONFIG is not JSON: {error}. Its text is: {text[:200]}") from error
     if not isinstance(value, dict):
         raise TFConfigError(f"TF_CONFIG must be a JSON object, not {type(value).__name__}: {text[:200]}")
-    cluster = _decode_cluster(value.get("cluster"))
-    task = _decode_task(value.get("task"), cluster)
+    addresses = _decode_addresses(value.get("cluster"), foreign_types)
+    task = _decode_task(value.get("task"), addresses)
+    known = task is not None and task[0] in _KNOWN_TYPES
+    cluster = ClusterSpec.of({k: v for k, v in addresses.items() if k in _KNOWN_TYPES})
     return TFConfig(
-        cluster=cluster,
-        task=task,
+        cluster=cluster if addresses else None,
+        task=TaskId(TaskType(task[0]), task[1]) if task and known else None,
         other={key: item for key, item in value.items() if key not in _KEYS},
+        foreign_tasks={k: tuple(v) for k, v in addresses.items() if k not in _KNOWN_TYPES},
+        foreign_task=None if known else task,
         **{key: value.get(key) for key in _EXTRA_KEYS},
     )
 
 
-def _decode_cluster(value: Any) -> ClusterSpec | None:
+_KNOWN_TYPES = tuple(task_type.value for task_type in TaskType)
+_SINGLE_TYPES = (TaskType.CHIEF.value, TaskType.MASTER.value, TaskType.EVALUATOR.value)
+
+
+def _decode_addresses(value: Any, foreign_types: bool) -> dict[str, list[str]]:
+    """The addresses by task type; empty where there is no cluster."""
     if not value:
-        return None
+        return {}
     if not isinstance(value, dict):
         raise TFConfigError(f"TF_CONFIG: 'cluster' must be an object of lists, not {value!r}.")
-    addresses: dict[TaskType | str, list[str]] = {}
-    for name, hosts in value.items():
-        if name not in TaskType._value2member_map_:
-            known = [task_type.value for task_type in TaskType]
+    for name in value:
+        hint = near_miss(name, _KNOWN_TYPES)
+        if name not in _KNOWN_TYPES and (hint or not foreign_types):
             raise TFConfigError(
-                f"TF_CONFIG: unknown task type '{name}' under 'cluster'.{near_miss(name, known)}"
-                f" The known ones are {', '.join(known)}."
+                f"TF_CONFIG: unknown task type '{name}' under 'cluster'.{hint}"
+                f" The known ones are {', '.join(_KNOWN_TYPES)}."
             )
-        addresses[name] = _decode_hosts(name, hosts)
-    for single in (TaskType.CHIEF, TaskType.MASTER, TaskType.EVALUATOR):
-        if len(addresses.get(single.value, ())) > 1:
-            raise TFConfigError(f"TF_CONFIG: more than one '{single}' under 'cluster'; there can be one.")
+    addresses = {name: _decode_hosts(name, hosts) for name, hosts in value.items()}
     if TaskType.CHIEF.value in addresses and TaskType.MASTER.value in addresses:
-        raise TFConfigError("TF_CONFIG: both 'chief' and 'master' under 'cluster'; keep one of the two.")
-    return ClusterSpec.of(addresses)
+        raise TFConfigError(
+            "TF_CONFIG: both 'chief' and 'master' under 'cluster'; keep one of the two."
+            " If `master` node exists in `cluster`, job `chief` is not supported."
+        )
+    for single in _SINGLE_TYPES:
+        if len(addresses.get(single, ())) > 1:
+            raise TFConfigError(
+                f"TF_CONFIG: more than one '{single}' under 'cluster'; there can be one."
+                f' The "cluster" in TF_CONFIG must have only one "{single}" node.'
+            )
+    return addresses
 
 
 def _decode_hosts(name: str, hosts: Any) -> list[str]:
@@ -118,27 +141,44 @@ def _decode_hosts(name: str, hosts: Any) -> list[str]:
     return hosts
 
 
-def _decode_task(value: Any, cluster: ClusterSpec | None) -> TaskId | None:
+def _decode_task(value: Any, addresses: Mapping[str, list[str]]) -> tuple[str, int] | None:
+    """Type and index; None where there is no task."""
     if not value:
         return None
     if not isinstance(value, dict):
         raise TFConfigError(f"TF_CONFIG: 'task' must be an object with 'type' and 'index', not {value!r}.")
-    name, index = value.get("type"), value.get("index", 0)
-    if name not in TaskType._value2member_map_:
-        known = [task_type.value for task_type in TaskType]
-        raise TFConfigError(f"TF_CONFIG: 'task.type' is {name!r}; it must be one of {', '.join(known)}.")
+    for key in ("type", "index") if addresses else ():
+        if value.get(key) is None:
+            raise TFConfigError(
+                f"TF_CONFIG: 'task.{key}' is missing."
+                f' If "cluster" is set in TF_CONFIG, task {key} must be set.'
+            )
+    name, index = value.get("type", TaskType.WORKER.value), value.get("index", 0)
+    if name not in _KNOWN_TYPES and name not in addresses:
+        raise TFConfigError(
+            f"TF_CONFIG: 'task.type' is {name!r}; it must be one of {', '.join(_KNOWN_TYPES)}."
+            f" {name} is not a valid task_type."
+        )
     try:
         number = int(index)
     except (TypeError, ValueError):
         raise TFConfigError(f"TF_CONFIG: 'task.index' must be a whole number, not {index!r}.") from None
     if number < 0:
-        raise TFConfigError(f"TF_CONFIG: 'task.index' is {number}; it must be 0 or more.")
-    task = TaskId(TaskType(name), number)
-    if cluster is not None and task.type is not TaskType.EVALUATOR:
-        size = len(cluster.addresses.get(task.type, ()))
-        if number >= size:
-            raise TFConfigError(
-                f"TF_CONFIG: 'task' is {task}, but 'cluster.{name}' has {size} entries;"
-                f" the index must be below {size}."
-            )
-    return task
+        raise TFConfigError(f"TF_CONFIG: 'task.index' is {number}. Task index must be non-negative number.")
+    if addresses and name != TaskType.EVALUATOR.value:
+        _check_member(name, number, addresses)
+    return name, number
+
+
+def _check_member(name: str, index: int, addresses: Mapping[str, list[str]]) -> None:
+    if name not in addresses:
+        raise TFConfigError(
+            f"TF_CONFIG: 'task.type' is '{name}', but 'cluster' has only {', '.join(addresses)}:"
+            f" {name} is not a valid task_type in the cluster_spec."
+        )
+    size = len(addresses[name])
+    if index >= size:
+        raise TFConfigError(
+            f"TF_CONFIG: 'task' is {name}-{index}, but 'cluster.{name}' has {size} entries, so the index must"
+            f" be below {size}: {index} is not a valid task_id for task_type {name}."
+        )

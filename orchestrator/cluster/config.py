@@ -1,0 +1,300 @@
+"""ClusterConfig: what a cluster file declares, key by key.
+
+The models here say which keys there are and what each may hold by itself;
+`orchestrator.cluster.topology` says which values go together, and
+`orchestrator.cluster.config_file` reads files and words the mistakes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+
+from orchestrator.cluster.quantity import SIZE_PATTERN, parse_size
+from orchestrator.cluster.run_config_section import RunConfigSection
+from orchestrator.cluster.task import TaskType
+
+DEFAULT_EXPERIMENT = "orchestrator.experiments.digits:experiment"
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OWNED_ENV = {
+    "TF_CONFIG": "the launcher writes it for every task",
+    "TF_GRPC_REUSE_PORT": "the launcher needs it to hold the ports",
+}
+
+
+class StrategyName(str, Enum):
+    """How training is distributed; the names that `strategy` takes."""
+
+    NONE = "none"
+    ONE_DEVICE = "one_device"
+    MIRRORED = "mirrored"
+    CENTRAL_STORAGE = "central_storage"
+    MULTI_WORKER_MIRRORED = "multi_worker_mirrored"
+    PARAMETER_SERVER = "parameter_server"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it trains within one process."""
+        return self not in (StrategyName.MULTI_WORKER_MIRRORED, StrategyName.PARAMETER_SERVER)
+
+
+class ParameterServerStyle(str, Enum):
+    """How the tasks of a parameter-server cluster work together."""
+
+    BETWEEN_GRAPH = "between_graph"
+    """Every worker steps on its own: the Estimator and TensorFlow 1 programs."""
+    COORDINATOR = "coordinator"
+    """The chief drives workers and ps: `tf.distribute.ParameterServerStrategy`."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+def _environment(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    plain = {}
+    for name, text in value.items():
+        if not isinstance(name, str) or not _ENV_NAME.fullmatch(name):
+            raise ValueError(f"has {name!r}, which is no name of an environment variable")
+        if name in _OWNED_ENV or name.startswith("ORCHESTRATOR_"):
+            reason = _OWNED_ENV.get(name, "the launcher tells tasks their place with it")
+            raise ValueError(f"sets {name}, but {reason}. Remove it")
+        if isinstance(text, bool) or not isinstance(text, str | int):
+            raise ValueError(f"sets {name} to a value that is not text. Put it in quotes")
+        if "\0" in str(text):
+            raise ValueError(f"sets {name} to a value with a NUL character, which no environment can hold")
+        plain[name] = str(text)
+    return plain
+
+
+def _size(value: Any) -> Any:
+    if isinstance(value, str):
+        return parse_size(value)
+    raise ValueError("is not a size with a unit. Write for example 2GiB or 500MB")
+
+
+def _parameters(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if not isinstance(name, str) or not name.isidentifier():
+                raise ValueError(f"has {name!r}, which is no name of a Python argument")
+            _require_json(item, f"'{name}'")
+    return value
+
+
+def _require_json(value: Any, where: str) -> None:
+    if value is None or isinstance(value, str | int | float):
+        return
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"has {where} with the key {key!r}. Put it in quotes: keys are text")
+            _require_json(item, f"'{key}' within {where}")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _require_json(item, where)
+    else:
+        kind = type(value).__name__
+        raise ValueError(f"has {where} of type {kind}, which JSON cannot hold. Put it in quotes to pass text")
+
+
+def _empty_when_null(value: Any) -> Any:
+    return {} if value is None else value
+
+
+_Null = BeforeValidator(_empty_when_null)
+"""A section whose lines are all commented out is the empty section."""
+Environment = Annotated[dict[str, str], BeforeValidator(_environment), _Null]
+Size = Annotated[int, BeforeValidator(_size), WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN})]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+RestartScope = Literal["task", "attempt", "never"]
+
+
+class Section(BaseModel):
+    """A mapping of the file: unknown keys are refused, nothing is converted silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Resources(Section):
+    """What one task is given."""
+
+    cpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="Processor cores for each task. Default: an equal share of all."
+    )
+    memory: Size | None = Field(None, description="Memory for each task, for example 2GiB.")
+    gpus: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="GPUs for each task. Default: dealt to the tasks that train."
+    )
+
+
+class TaskSection(Section):
+    """The tasks of one type."""
+
+    replicas: Annotated[int, Field(ge=0)] = Field(1, description="How many tasks; 0 is as if left out.")
+    resources: Annotated[Resources, _Null] = Field(
+        default_factory=Resources, description="What each task is given."
+    )
+    env: Environment = Field(
+        default_factory=dict, description="Environment variables of these tasks, over those of the file."
+    )
+    hosts: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="Where the tasks run, one entry a task by index: HOST or HOST:PORT. Default: this machine.",
+    )
+
+
+class Tasks(Section):
+    """The tasks by type."""
+
+    chief: TaskSection | None = Field(None, description="Trains and writes the checkpoints; at most one.")
+    worker: TaskSection | None = Field(None, description="Train beside the chief.")
+    ps: TaskSection | None = Field(None, description="Parameter servers: hold variables.")
+    evaluator: TaskSection | None = Field(None, description="Evaluates each new checkpoint; at most one.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_null(cls, value: Any) -> Any:
+        for name in cls.model_fields:
+            if isinstance(value, Mapping) and name in value and value[name] is None:
+                raise ValueError(f"has '{name}' without a value. Write '{name}: {{replicas: 1}}' or remove it")
+        return value
+
+
+class StrategySection(Section):
+    """The distribution strategy: its name, or a mapping with options."""
+
+    name: StrategyName = Field(strict=False, description="How training is distributed.")
+    logical_devices: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="mirrored and central_storage: number of logical CPU devices where there is no GPU. Default: 1.",
+    )
+    style: ParameterServerStyle | None = Field(
+        None,
+        strict=False,
+        description="parameter_server: between_graph (experiments; their default) or coordinator (the default of"
+        " a command: tf.distribute.ParameterServerStrategy). Decides what is restarted.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        mapping = handler(schema)
+        return {"anyOf": [{"enum": [name.value for name in StrategyName]}, mapping]}
+
+
+class RestartSection(Section):
+    """What is restarted when a task of that type fails, where the strategy's own choice is not wanted."""
+
+    chief: RestartScope | None = None
+    worker: RestartScope | None = None
+    ps: RestartScope | None = None
+    evaluator: RestartScope | None = None
+
+    def by_type(self) -> dict[TaskType, str]:
+        """The choices made."""
+        return {TaskType(name): scope for name, scope in self.model_dump(exclude_none=True).items()}
+
+
+class RunPolicySection(Section):
+    """When to restart, and how long to wait. Durations are seconds."""
+
+    max_restarts: Annotated[int, Field(ge=0)] = Field(3, description="Restarts before the job has failed.")
+    restart_delay_seconds: Seconds = Field(1.0, description="Pause before the first restart.")
+    grace_seconds: Seconds = Field(30.0, description="From the request to stop until SIGKILL.")
+    start_timeout_seconds: Seconds = Field(
+        1800.0, description="From the start of a task until its first sign of progress."
+    )
+    drain_timeout_seconds: Seconds = Field(
+        600.0, description="For the evaluator to evaluate the last checkpoint once training has ended."
+    )
+    total_timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="For the whole job, restarts included. Default: no limit."
+    )
+    restart: Annotated[RestartSection, _Null] = Field(
+        default_factory=RestartSection, description="What is restarted, by task type: task, attempt or never."
+    )
+
+
+class LocalSection(Section):
+    """Options of the local launcher."""
+
+    start_method: Literal["fork", "spawn"] | None = Field(
+        None,
+        description="fork: from one parent that has imported TensorFlow; spawn: a new interpreter a task."
+        " Default: fork where no GPU is visible, else spawn.",
+    )
+
+
+class ClusterConfig(Section):
+    """A cluster file."""
+
+    model_config = ConfigDict(title="Cluster file of orchestrator")
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="Name of the job; stands in the default run and model directories.",
+    )
+    launcher: str = Field("local", description="Where tasks run.")
+    tasks: Tasks = Field(description="How many tasks of each type, where, and with what.")
+    strategy: StrategySection | None = Field(
+        None,
+        description="How training is distributed. Default: none for a lone process; a command need not declare it.",
+    )
+    experiment: str = Field(
+        DEFAULT_EXPERIMENT,
+        pattern=r"^[^:\s]+:[^:\s]+$",
+        description="MODULE:FUNCTION of the experiment; a command does without.",
+    )
+    params: Annotated[dict[str, Any], BeforeValidator(_parameters), _Null] = Field(
+        default_factory=dict, description="Keyword arguments of the experiment function."
+    )
+    run_config: Annotated[RunConfigSection, _Null] = Field(
+        default_factory=RunConfigSection, description="Arguments of RunConfig."
+    )
+    run_policy: Annotated[RunPolicySection, _Null] = Field(
+        default_factory=RunPolicySection, description="When to restart, and how long to wait."
+    )
+    env: Environment = Field(default_factory=dict, description="Environment variables of every task.")
+    promote_worker_to_chief: bool = Field(
+        False, description="Worker 0 becomes the chief, for a file that declares workers alone."
+    )
+    local: Annotated[LocalSection, _Null] = Field(
+        default_factory=LocalSection, description="Options of the local launcher."
+    )
+
+    def effective_tasks(self) -> dict[TaskType, TaskSection]:
+        """The tasks that will be started: types with replicas, after the promotion of worker 0."""
+        declared = {TaskType(name): getattr(self.tasks, name) for name in Tasks.model_fields}
+        sections: dict[TaskType, TaskSection] = {k: v for k, v in declared.items() if v and v.replicas}
+        worker = sections.get(TaskType.WORKER)
+        if self.promote_worker_to_chief and worker and TaskType.CHIEF not in sections:
+            chief = worker.model_copy(update={"replicas": 1, "hosts": worker.hosts[:1]})
+            rest = worker.model_copy(update={"replicas": worker.replicas - 1, "hosts": worker.hosts[1:]})
+            sections = {TaskType.CHIEF: chief, **sections, TaskType.WORKER: rest}
+        return {task_type: section for task_type, section in sections.items() if section.replicas}
+
