@@ -1,8 +1,8 @@
-"""The five methods every backend has, and what they say to the supervisor."""
+"""The methods every backend has, and what they say to the supervisor."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, runtime_checkable
@@ -55,7 +55,35 @@ class LauncherNote:
     text: str
 
 
-TaskEvent = TaskStarted | TaskOutput | TaskExited | LauncherNote
+@dataclass(frozen=True)
+class PreparationOutput:
+    """Whole lines that the job's prepare command wrote, already in its log file."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class PreparationExited:
+    """The job's prepare command has ended; tasks may start when its code is 0."""
+
+    record: ExitRecord
+
+
+TaskEvent = TaskStarted | TaskOutput | TaskExited | LauncherNote | PreparationOutput | PreparationExited
+
+
+@dataclass(frozen=True)
+class PeakUsage:
+    """The most that one task's processes together used at any sample, over all its starts."""
+
+    memory_bytes: int
+    """Proportional set size (shared pages counted by their share), resident size where that cannot be read."""
+    cpu_percent: float
+    """100 is one core."""
+    cpu_seconds: float
+    """Used in total."""
+    gpu_memory_bytes: int | None = None
+    """None where no GPU memory could be read."""
 
 
 @runtime_checkable
@@ -68,21 +96,47 @@ class Launcher(Protocol):
         """Resolves hosts, addresses and start methods; holds ports, starts nothing.
 
         Planning a later attempt of the same job gives every task the address
-        it had. Raises PortError and StartError.
+        it had, unless `submit` found that address taken. Raises PortError and StartError.
+        """
+
+    def prepare(self, job: Job) -> None:
+        """Starts `job.prepare_command` (which must be given), to be run once before the first `submit`.
+
+        `poll` reports its PreparationOutput and, once, its PreparationExited.
+        `close` ends it; nothing else may be started meanwhile.
         """
 
     def submit(self, plan: LaunchPlan, tasks: Collection[TaskId] | None = None) -> None:
         """Starts all tasks of the plan, or only `tasks` (a restart in place).
 
-        Raises StartError when nothing could be started; a single task that
+        Returns before they run. Records that an earlier start of these tasks
+        left (progress, failure, exit) are removed. Raises StartError when
+        nothing could be started or a task still runs, and PortError, with
+        nothing started, when an address was taken by someone else since it was
+        planned: plan the same attempt again for another one. A single task that
         cannot be started is reported by `poll` as exited with code 127.
         """
 
     def poll(self, timeout: float) -> list[TaskEvent]:
-        """What happened since the last call; waits at most `timeout` seconds for something."""
+        """What happened since the last call; waits at most `timeout` seconds for something.
+
+        Raises StartError, once, when the process that starts tasks could not
+        be made ready (TensorFlow cannot be imported, for example): no task of
+        that submit has run.
+        """
 
     def stop(self, tasks: Collection[TaskId], kind: StopKind) -> None:
         """Asks tasks to end, or ends them; returns at once, `poll` reports the exits."""
+
+    def sample(self, now: float) -> None:
+        """Measures CPU and memory of every task into `RunDir.resources`.
+
+        `now` is the monotonic clock in seconds. To be called in every turn of
+        the supervisor's loop: does nothing until the last sample is old enough.
+        """
+
+    def peaks(self) -> Mapping[TaskId, PeakUsage]:
+        """The peak of each task that was sampled at least once."""
 
     def logs(self, task: TaskId, follow: bool = False) -> Iterator[str]:
         """The lines of a task's log so far; with `follow`, also those to come."""

@@ -59,6 +59,14 @@ class RunDir:
         """The log file of one task."""
         return self.logs / f"{task}.log"
 
+    @property
+    def preparation_log(self) -> Path:
+        return self.logs / "prepare.log"
+
+    @property
+    def warm_parent_log(self) -> Path:
+        return self.logs / "warm-parent.log"
+
     def records(self, task: TaskId) -> TaskRecords:
         """The records of one task."""
         return TaskRecords.of(self.path, task)
