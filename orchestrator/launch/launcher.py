@@ -77,7 +77,7 @@ class PeakUsage:
     """The most that one task's processes together used at any sample, over all its starts."""
 
     memory_bytes: int
-    """Proportional set size (shared pages counted by their share), resident size where that cannot be read."""
+    """Proportional set size (a shared page counts by its share); resident size where that cannot be read."""
     cpu_percent: float
     """100 is one core."""
     cpu_seconds: float
