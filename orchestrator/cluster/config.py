@@ -138,18 +138,20 @@ class Resources(Section):
     """What one task is given."""
 
     cpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None, description="Processor cores for each task. Default: an equal share of all."
+        default=None, description="Processor cores for each task. Default: an equal share of all."
     )
-    memory: Size | None = Field(None, description="Memory for each task, for example 2GiB.")
+    memory: Size | None = Field(default=None, description="Memory for each task, for example 2GiB.")
     gpus: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="GPUs for each task. Default: dealt to the tasks that train."
+        default=None, description="GPUs for each task. Default: dealt to the tasks that train."
     )
 
 
 class TaskSection(Section):
     """The tasks of one type."""
 
-    replicas: Annotated[int, Field(ge=0)] = Field(1, description="How many tasks; 0 is as if left out.")
+    replicas: Annotated[int, Field(ge=0)] = Field(
+        default=1, description="How many tasks; 0 is as if left out."
+    )
     resources: Annotated[Resources, _Null] = Field(
         default_factory=Resources, description="What each task is given."
     )
@@ -157,26 +159,33 @@ class TaskSection(Section):
         default_factory=dict, description="Environment variables of these tasks, over those of the file."
     )
     hosts: tuple[str, ...] = Field(
-        (),
+        default=(),
         strict=False,
-        description="Where the tasks run, one entry a task by index: HOST or HOST:PORT. Default: this machine.",
+        description="Where the tasks run, one entry a task by index: HOST or HOST:PORT. Default: this"
+        " machine.",
     )
 
 
 class Tasks(Section):
     """The tasks by type."""
 
-    chief: TaskSection | None = Field(None, description="Trains and writes the checkpoints; at most one.")
-    worker: TaskSection | None = Field(None, description="Train beside the chief.")
-    ps: TaskSection | None = Field(None, description="Parameter servers: hold variables.")
-    evaluator: TaskSection | None = Field(None, description="Evaluates each new checkpoint; at most one.")
+    chief: TaskSection | None = Field(
+        default=None, description="Trains and writes the checkpoints; at most one."
+    )
+    worker: TaskSection | None = Field(default=None, description="Train beside the chief.")
+    ps: TaskSection | None = Field(default=None, description="Parameter servers: hold variables.")
+    evaluator: TaskSection | None = Field(
+        default=None, description="Evaluates each new checkpoint; at most one."
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_null(cls, value: Any) -> Any:
         for name in cls.model_fields:
             if isinstance(value, Mapping) and name in value and value[name] is None:
-                raise ValueError(f"has '{name}' without a value. Write '{name}: {{replicas: 1}}' or remove it")
+                raise ValueError(
+                    f"has '{name}' without a value. Write '{name}: {{replicas: 1}}' or remove it"
+                )
         return value
 
 
@@ -185,13 +194,15 @@ class StrategySection(Section):
 
     name: StrategyName = Field(strict=False, description="How training is distributed.")
     logical_devices: Annotated[int, Field(ge=1)] | None = Field(
-        None,
-        description="mirrored and central_storage: number of logical CPU devices where there is no GPU. Default: 1.",
+        default=None,
+        description="mirrored and central_storage: number of logical CPU devices where there is no GPU."
+        " Default: 1.",
     )
     style: ParameterServerStyle | None = Field(
-        None,
+        default=None,
         strict=False,
-        description="parameter_server: between_graph (experiments; their default) or coordinator (the default of"
+        description="parameter_server: between_graph (experiments; their default) or coordinator (the"
+        " default of"
         " a command: tf.distribute.ParameterServerStrategy). Decides what is restarted.",
     )
 
@@ -201,7 +212,9 @@ class StrategySection(Section):
         return {"name": value} if isinstance(value, str) else value
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         mapping = handler(schema)
         return {"anyOf": [{"enum": [name.value for name in StrategyName]}, mapping]}
 
@@ -222,20 +235,24 @@ class RestartSection(Section):
 class RunPolicySection(Section):
     """When to restart, and how long to wait. Durations are seconds."""
 
-    max_restarts: Annotated[int, Field(ge=0)] = Field(3, description="Restarts before the job has failed.")
-    restart_delay_seconds: Seconds = Field(1.0, description="Pause before the first restart.")
-    grace_seconds: Seconds = Field(30.0, description="From the request to stop until SIGKILL.")
+    max_restarts: Annotated[int, Field(ge=0)] = Field(
+        default=3, description="Restarts before the job has failed."
+    )
+    restart_delay_seconds: Seconds = Field(default=1.0, description="Pause before the first restart.")
+    grace_seconds: Seconds = Field(default=30.0, description="From the request to stop until SIGKILL.")
     start_timeout_seconds: Seconds = Field(
-        1800.0, description="From the start of a task until its first sign of progress."
+        default=1800.0, description="From the start of a task until its first sign of progress."
     )
     drain_timeout_seconds: Seconds = Field(
-        600.0, description="For the evaluator to evaluate the last checkpoint once training has ended."
+        default=600.0,
+        description="For the evaluator to evaluate the last checkpoint once training has ended.",
     )
     total_timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None, description="For the whole job, restarts included. Default: no limit."
+        default=None, description="For the whole job, restarts included. Default: no limit."
     )
     restart: Annotated[RestartSection, _Null] = Field(
-        default_factory=RestartSection, description="What is restarted, by task type: task, attempt or never."
+        default_factory=RestartSection,
+        description="What is restarted, by task type: task, attempt or never.",
     )
 
 
@@ -243,7 +260,7 @@ class LocalSection(Section):
     """Options of the local launcher."""
 
     start_method: Literal["fork", "spawn"] | None = Field(
-        None,
+        default=None,
         description="fork: from one parent that has imported TensorFlow; spawn: a new interpreter a task."
         " Default: fork where no GPU is visible, else spawn.",
     )
@@ -259,14 +276,15 @@ class ClusterConfig(Section):
         max_length=100,
         description="Name of the job; stands in the default run and model directories.",
     )
-    launcher: str = Field("local", description="Where tasks run.")
+    launcher: str = Field(default="local", description="Where tasks run.")
     tasks: Tasks = Field(description="How many tasks of each type, where, and with what.")
     strategy: StrategySection | None = Field(
-        None,
-        description="How training is distributed. Default: none for a lone process; a command need not declare it.",
+        default=None,
+        description="How training is distributed. Default: none for a lone process; a command need not"
+        " declare it.",
     )
     experiment: str = Field(
-        DEFAULT_EXPERIMENT,
+        default=DEFAULT_EXPERIMENT,
         pattern=r"^[^:\s]+:[^:\s]+$",
         description="MODULE:FUNCTION of the experiment; a command does without.",
     )
@@ -281,7 +299,7 @@ class ClusterConfig(Section):
     )
     env: Environment = Field(default_factory=dict, description="Environment variables of every task.")
     promote_worker_to_chief: bool = Field(
-        False, description="Worker 0 becomes the chief, for a file that declares workers alone."
+        default=False, description="Worker 0 becomes the chief, for a file that declares workers alone."
     )
     local: Annotated[LocalSection, _Null] = Field(
         default_factory=LocalSection, description="Options of the local launcher."
@@ -297,4 +315,3 @@ class ClusterConfig(Section):
             rest = worker.model_copy(update={"replicas": worker.replicas - 1, "hosts": worker.hosts[1:]})
             sections = {TaskType.CHIEF: chief, **sections, TaskType.WORKER: rest}
         return {task_type: section for task_type, section in sections.items() if section.replicas}
-

@@ -6,7 +6,7 @@ refuse a wrong one without importing TensorFlow.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -15,7 +15,8 @@ LAUNCHER_OWNED = {
     "eval_distribute": "the file's 'strategy' decides it",
     "experimental_distribute": "the file's 'strategy' decides it",
     "strategy": "it stands at the top of the file",
-    "session_config": "the task's place in the cluster decides it; an experiment may change it with config.replace",
+    "session_config": "the task's place in the cluster decides it; an experiment may change it with"
+    " config.replace",
     "device_fn": "it is a Python function; an experiment may set it with config.replace",
     "protocol": "the launcher's addresses are for grpc",
     "task_type": "the launcher gives every task its own",
@@ -48,32 +49,46 @@ class RunConfigSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     model_dir: str | None = Field(
-        None, min_length=1, description="Checkpoints and exports; --model-dir goes before it."
+        default=None, min_length=1, description="Checkpoints and exports; --model-dir goes before it."
     )
-    tf_random_seed: int | None = Field(None, description="Seed of the graph.")
-    save_summary_steps: Count | None = Field(None, description="Steps between summaries.")
-    save_checkpoints_steps: Count | None = Field(None, description="Steps between checkpoints.")
+    tf_random_seed: int | None = Field(default=None, description="Seed of the graph.")
+    save_summary_steps: Count | None = Field(default=None, description="Steps between summaries.")
+    save_checkpoints_steps: Count | None = Field(default=None, description="Steps between checkpoints.")
     save_checkpoints_secs: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
-        None, description="Seconds between checkpoints, in place of steps."
+        default=None, description="Seconds between checkpoints, in place of steps."
     )
-    keep_checkpoint_max: Count | None = Field(None, description="Newest checkpoints that are kept; 0 keeps all.")
+    keep_checkpoint_max: Count | None = Field(
+        default=None, description="Newest checkpoints that are kept; 0 keeps all."
+    )
     keep_checkpoint_every_n_hours: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="One checkpoint in so many hours is kept for ever."
+        default=None, description="One checkpoint in so many hours is kept for ever."
     )
-    log_step_count_steps: Positive | None = Field(None, description="Steps between log lines of the speed.")
+    log_step_count_steps: Positive | None = Field(
+        default=None, description="Steps between log lines of the speed."
+    )
     experimental_max_worker_delay_secs: Count | None = Field(
-        None, description="Bound of the delay with which workers start, in seconds."
+        default=None, description="Bound of the delay with which workers start, in seconds."
     )
     session_creation_timeout_secs: Positive | None = Field(
-        None, description="How long a worker waits for the chief's session, in seconds."
+        default=None, description="How long a worker waits for the chief's session, in seconds."
     )
-    checkpoint_save_graph_def: bool | None = Field(None, description="Whether the graph is saved beside checkpoints.")
-    steps_per_loop: StepsPerLoop = Field(None, description="Steps within one run of the graph, or auto.")
-    save_checkpoints_async: bool | None = Field(None, description="Checkpoints are written beside training.")
-    save_input_state: bool | None = Field(None, description="The input's position is saved with each checkpoint.")
-    mixed_precision: bool | None = Field(None, description="Half-precision arithmetic where the device has it.")
-    xla: bool | None = Field(None, description="XLA clusters the graph by itself.")
-    memory_growth: bool | None = Field(None, description="GPU memory is taken as needed.")
+    checkpoint_save_graph_def: bool | None = Field(
+        default=None, description="Whether the graph is saved beside checkpoints."
+    )
+    steps_per_loop: StepsPerLoop = Field(
+        default=None, description="Steps within one run of the graph, or auto."
+    )
+    save_checkpoints_async: bool | None = Field(
+        default=None, description="Checkpoints are written beside training."
+    )
+    save_input_state: bool | None = Field(
+        default=None, description="The input's position is saved with each checkpoint."
+    )
+    mixed_precision: bool | None = Field(
+        default=None, description="Half-precision arithmetic where the device has it."
+    )
+    xla: bool | None = Field(default=None, description="XLA clusters the graph by itself.")
+    memory_growth: bool | None = Field(default=None, description="GPU memory is taken as needed.")
 
     @model_validator(mode="after")
     def _one_checkpoint_period(self) -> RunConfigSection:
