@@ -41,7 +41,8 @@ def view_of(config: TFConfig, worker_may_lead: bool = False) -> ClusterView:
     """
     if config.cluster is None:
         return _lone_view(config)
-    addresses = {key.value: hosts for key, hosts in config.cluster.addresses.items()} | dict(config.foreign_tasks)
+    addresses = {key.value: hosts for key, hosts in config.cluster.addresses.items()}
+    addresses.update(config.foreign_tasks)
     addresses.pop(EVALUATOR, None)
     task = (config.task.type.value, config.task.index) if config.task else config.foreign_task
     if task is not None and task[0] == EVALUATOR:
