@@ -19,7 +19,8 @@ ExperimentOption = Annotated[
     typer.Option(
         "--experiment",
         metavar="MODULE:FUNCTION",
-        help="Experiment function, called as f(config, **params). Default: the file's, or handwritten digits.",
+        help="Experiment function, called as f(config, **params). Default: the file's, or handwritten"
+        " digits.",
         show_default=False,
     ),
 ]

@@ -236,7 +236,7 @@ class RunPolicySection(Section):
     """When to restart, and how long to wait. Durations are seconds."""
 
     max_restarts: Annotated[int, Field(ge=0)] = Field(
-        default=3, description="Restarts before the job has failed."
+        default=3, description="Restarts without a new checkpoint before the job has failed."
     )
     restart_delay_seconds: Seconds = Field(default=1.0, description="Pause before the first restart.")
     grace_seconds: Seconds = Field(default=30.0, description="From the request to stop until SIGKILL.")

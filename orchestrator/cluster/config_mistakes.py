@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from orchestrator.cluster.config import ClusterConfig, Tasks
+from orchestrator.cluster.mistake import KeyPath, Mistake
 from orchestrator.cluster.run_config_section import LAUNCHER_OWNED, RunConfigSection
-from orchestrator.cluster.topology import KeyPath, Mistake
 from orchestrator.errors import near_miss
 
 _WANTED = {
@@ -48,8 +48,8 @@ _PATTERNS = {
 }
 
 
-def describe(details: ErrorDetails, document: Any) -> Mistake:
-    """The mistake in plain words; `document` is what was validated."""
+def describe(details: ErrorDetails) -> Mistake:
+    """The mistake in plain words."""
     path: KeyPath = tuple(details["loc"])
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "extra_forbidden":

@@ -28,10 +28,19 @@ LAUNCHER_OWNED = {
 """Arguments that are not for the file, and why."""
 
 
+_HALF_PRECISION = ("float16", "bfloat16")
+
+
 def _steps_per_loop(value: Any) -> Any:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
     raise ValueError("is neither 'auto' nor a whole number from 1")
+
+
+def _mixed_precision(value: Any) -> Any:
+    if isinstance(value, bool) or value in _HALF_PRECISION:
+        return value
+    raise ValueError(f"is none of true, false, {', '.join(_HALF_PRECISION)}")
 
 
 Count = Annotated[int, Field(ge=0)]
@@ -40,6 +49,11 @@ StepsPerLoop = Annotated[
     Any,
     BeforeValidator(_steps_per_loop),
     WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
+]
+MixedPrecision = Annotated[
+    Any,
+    BeforeValidator(_mixed_precision),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"enum": list(_HALF_PRECISION)}]}),
 ]
 
 
@@ -69,7 +83,7 @@ class RunConfigSection(BaseModel):
     experimental_max_worker_delay_secs: Count | None = Field(
         default=None, description="Bound of the delay with which workers start, in seconds."
     )
-    session_creation_timeout_secs: Positive | None = Field(
+    session_creation_timeout_secs: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="How long a worker waits for the chief's session, in seconds."
     )
     checkpoint_save_graph_def: bool | None = Field(
@@ -84,8 +98,8 @@ class RunConfigSection(BaseModel):
     save_input_state: bool | None = Field(
         default=None, description="The input's position is saved with each checkpoint."
     )
-    mixed_precision: bool | None = Field(
-        default=None, description="Half-precision arithmetic where the device has it."
+    mixed_precision: MixedPrecision = Field(
+        default=None, description="Half-precision arithmetic: true takes the type that suits the device."
     )
     xla: bool | None = Field(default=None, description="XLA clusters the graph by itself.")
     memory_growth: bool | None = Field(default=None, description="GPU memory is taken as needed.")

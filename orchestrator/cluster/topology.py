@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from orchestrator.cluster.config import (
     ClusterConfig,
@@ -16,23 +15,14 @@ from orchestrator.cluster.config import (
     StrategyName,
     TaskSection,
 )
+from orchestrator.cluster.mistake import KeyPath, Mistake
 from orchestrator.cluster.task import TaskId, TaskType
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 _HOST = re.compile(r"(?P<host>[A-Za-z0-9_][A-Za-z0-9_.@-]*|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]+))?")
 _EXAMPLE = "for example 'worker: {replicas: 2}'"
 
-KeyPath = tuple[str | int, ...]
 Sections = Mapping[TaskType, TaskSection]
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """One thing that is wrong, and how to mend it."""
-
-    path: KeyPath
-    text: str
-    """A sentence or more, to be read after the key path and a colon."""
 
 
 def mistakes(config: ClusterConfig, *, for_command: bool) -> list[Mistake]:
