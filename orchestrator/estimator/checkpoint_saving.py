@@ -1,0 +1,108 @@
+"""The hook that writes checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from orchestrator.estimator import checkpoints
+from orchestrator.estimator.position import Position, SleepingHook
+from orchestrator.estimator.triggers import Trigger, Wake
+
+v1 = tf.compat.v1
+Pause = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
+    """Saves when the session is created, periodically and at the end; tells its listeners.
+
+    The files are TensorFlow's own (`checkpoint`, `graph.pbtxt`, `model.ckpt-N.*`
+    and the graph in the event file). `while_saving` is entered around each save.
+    """
+
+    def __init__(
+        self,
+        position: Position,
+        checkpoint_dir: str,
+        scaffold: v1.train.Scaffold,
+        trigger: Trigger,
+        listeners: list[Any],
+        save_graph_def: bool = True,
+        while_saving: Pause = contextlib.nullcontext,
+    ) -> None:
+        super().__init__(
+            checkpoint_dir, save_steps=1, scaffold=scaffold, listeners=listeners, save_graph_def=save_graph_def
+        )
+        self._position = position
+        self._trigger = trigger
+        self._while_saving = while_saving
+
+    def wake(self) -> Wake:
+        return self._trigger.wake()
+
+    def after_create_session(self, session: v1.Session, coord: Any) -> None:
+        checkpoints.recover_kept(self._get_saver(), self._checkpoint_dir)
+        super().after_create_session(session, coord)
+        self._trigger.fire(self._position.step, self._position.clock())
+
+    def before_run(self, run_context: Any) -> Any:
+        return None
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        step, now = self._position.step, self._position.clock()
+        if self._is_due(step, now):
+            self._trigger.fire(step, now)
+            if self._save(run_context.session, step):
+                run_context.request_stop()
+            self._trigger.fire(step, self._position.clock())
+
+    def _is_due(self, step: int, now: float) -> bool:
+        return self._trigger.due(step, now)
+
+    def end(self, session: v1.Session) -> None:
+        step = int(session.run(self._global_step_tensor))
+        if step != self._trigger.last_step:
+            self._save(session, step)
+        for listener in self._listeners:
+            listener.end(session, step)
+
+    def _save(self, session: v1.Session, step: int) -> bool:
+        with self._while_saving():
+            return bool(super()._save(session, step))
+
+
+class AgreedCheckpointSaver(CheckpointSaver):
+    """For tasks that step together: all save at the same step, since saving may run collectives.
+
+    A period in seconds is the chief's: when it is over, the chief votes for a
+    checkpoint and all save at the step that shows the vote. Tasks other than
+    the chief write into a scratch directory that is removed at the end.
+    """
+
+    def __init__(self, *args: Any, scratch: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._scratch = scratch
+
+    def wants_save(self) -> bool:
+        """Whether this task votes for a checkpoint now."""
+        by_time = self._trigger.seconds is not None and not self._scratch
+        return by_time and self._trigger.due(self._position.step + 1, self._position.clock())
+
+    def _is_due(self, step: int, now: float) -> bool:
+        return self._position.ballot.save or (self._trigger.steps is not None and self._trigger.due(step, now))
+
+    def end(self, session: v1.Session) -> None:
+        super().end(session)
+        if self._scratch:
+            v1.summary.FileWriterCache.get(self._checkpoint_dir).close()
+            shutil.rmtree(self._checkpoint_dir, ignore_errors=True)
+
+
+def scratch_directory() -> str:
+    """Where a task writes what only the chief's model directory is to keep."""
+    return tempfile.mkdtemp(prefix="orchestrator-scratch-")

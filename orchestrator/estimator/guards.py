@@ -1,0 +1,92 @@
+"""Hooks that end training: at a step, at a loss that is no number, on request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from orchestrator.estimator.agreement import Agreement, Ballot
+from orchestrator.estimator.logger import log
+from orchestrator.estimator.position import Position, SleepingHook
+from orchestrator.estimator.stop_request import StopRequest
+from orchestrator.estimator.triggers import NEVER, Wake
+
+v1 = tf.compat.v1
+
+
+class StepLimit(SleepingHook):
+    """Stops after `steps` more steps, or at global step `max_steps`."""
+
+    def __init__(self, position: Position, step: tf.Tensor, steps: int | None, max_steps: int | None) -> None:
+        self._position = position
+        self._step = step
+        self._steps = steps
+        self.last_step = max_steps
+
+    def after_create_session(self, session: v1.Session, coord: Any) -> None:
+        if self.last_step is None and self._steps is not None:
+            self.last_step = self._position.step + self._steps
+
+    def wake(self) -> Wake:
+        return NEVER if self.last_step is None else Wake(step=self.last_step)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        if self.last_step is not None and self._position.step >= self.last_step:
+            run_context.request_stop()
+
+
+class NanGuard(SleepingHook):
+    """Ends training with NanLossDuringTrainingError before such weights are saved.
+
+    The loop looks at the loss of steps that it runs without hooks.
+    """
+
+    def __init__(self, loss: tf.Tensor) -> None:
+        self._loss = loss
+
+    def before_run(self, run_context: Any) -> Any:
+        return v1.train.SessionRunArgs(self._loss)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        refuse_nan(run_values.results)
+
+
+def refuse_nan(loss: Any) -> None:
+    """Raises NanLossDuringTrainingError where the loss is not a number."""
+    if np.isnan(loss).any():
+        log.error("Model diverged with loss = NaN.")
+        raise v1.train.NanLossDuringTrainingError
+
+
+class RequestedStop(SleepingHook):
+    """Stops when somebody has asked for it; the loop looks at the request before every step."""
+
+    def __init__(self, request: StopRequest) -> None:
+        self._request = request
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        if self._request.is_set():
+            run_context.request_stop()
+
+
+class AgreedStop(v1.train.SessionRunHook):
+    """Votes in each step for this task, and stops at the step at which all tasks read a vote to stop."""
+
+    def __init__(self, agreement: Agreement, position: Position, request: StopRequest, wants_save: Any) -> None:
+        self._agreement = agreement
+        self._position = position
+        self._request = request
+        self._wants_save = wants_save
+
+    def before_run(self, run_context: Any) -> Any:
+        mine = Ballot(stop=self._request.is_set(), save=self._wants_save())
+        feeds = {self._agreement.ballot: mine.as_array()} if mine != Ballot() else None
+        return v1.train.SessionRunArgs(self._agreement.counts, feed_dict=feeds)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        self._position.ballot = Ballot.of(run_values.results)
+        if self._position.ballot.stop:
+            self._request.set()
+            run_context.request_stop()

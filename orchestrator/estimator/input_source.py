@@ -1,0 +1,83 @@
+"""What an input_fn returned, as tensors and the operations that start it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from orchestrator.errors import InvalidArgument
+from orchestrator.estimator.signatures import describe
+
+
+class IteratorInitializerHook(tf.compat.v1.train.SessionRunHook):
+    """Starts an input pipeline in every new session."""
+
+    def __init__(self, initializer: Any) -> None:
+        self._initializer = initializer
+
+    def after_create_session(self, session: tf.compat.v1.Session, coord: Any) -> None:
+        session.run(self._initializer)
+
+
+@dataclass(frozen=True)
+class InputSource:
+    """Features and labels of one batch, and the hooks that make them flow."""
+
+    features: Any
+    labels: Any
+    hooks: list[tf.compat.v1.train.SessionRunHook] = field(default_factory=list)
+    from_dataset: bool = False
+    iterator: Any = None
+
+
+def split_features_and_labels(value: Any, input_fn: Any) -> tuple[Any, Any]:
+    """`(features, labels)` of an element; labels are None where there are none."""
+    if isinstance(value, (list, tuple)):
+        if len(value) != 2:
+            raise InvalidArgument(
+                "input_fn should return (features, labels) as a len 2 tuple;"
+                f" {describe(input_fn)} returned {len(value)} parts."
+            )
+        return value[0], value[1]
+    return value, None
+
+
+def read_input(result: Any, input_fn: Any) -> InputSource:
+    """Turns what `input_fn` returned into an InputSource.
+
+    A Dataset gets an initializable iterator; an Iterator is used as it is and
+    initialised where it can be; tensors are taken as they are. Raises
+    InvalidArgument for None and for tuples of another length than two.
+    """
+    if result is None:
+        raise InvalidArgument(
+            f"input_fn {describe(input_fn)} returned None; return a Dataset, features, or (features, labels)."
+        )
+    if isinstance(result, (tf.compat.v1.data.Dataset, tf.compat.v2.data.Dataset)):
+        iterator = tf.compat.v1.data.make_initializable_iterator(result)
+        hook = IteratorInitializerHook(iterator.initializer)
+        features, labels = split_features_and_labels(iterator.get_next(), input_fn)
+        return InputSource(features, labels, [hook], from_dataset=True, iterator=iterator)
+    if isinstance(result, tf.compat.v1.data.Iterator):
+        features, labels = split_features_and_labels(result.get_next(), input_fn)
+        return InputSource(features, labels, _initializer_hooks(result), from_dataset=True, iterator=result)
+    features, labels = split_features_and_labels(result, input_fn)
+    return InputSource(features, labels)
+
+
+def _initializer_hooks(iterator: Any) -> list[tf.compat.v1.train.SessionRunHook]:
+    try:
+        initializer = iterator.initializer
+    except ValueError:  # a one-shot iterator has none
+        return []
+    return [IteratorInitializerHook(initializer)] if initializer is not None else []
+
+
+def ends_by_itself(features: Any) -> bool:
+    """Whether these features come from a Dataset or a queue, which can run out."""
+    tensors = [t for t in tf.nest.flatten(features) if isinstance(t, tf.Tensor)]
+    if any(t.op.type == "IteratorGetNext" for t in tensors):
+        return True
+    return bool(tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.QUEUE_RUNNERS))

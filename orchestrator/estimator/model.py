@@ -1,0 +1,58 @@
+"""What an Estimator is made of, and how the user's two functions are called."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from orchestrator.errors import InvalidArgument
+from orchestrator.estimator.run_config import RunConfig
+from orchestrator.estimator.signatures import argument_names, describe
+from orchestrator.estimator.specs import EstimatorSpec
+
+
+@dataclass(frozen=True)
+class Model:
+    """The parts from which every graph of an Estimator is built."""
+
+    model_fn: Callable[..., EstimatorSpec]
+    params: Any
+    config: RunConfig
+    warm_start: Any = None
+    """WarmStartSettings, or None."""
+
+    @property
+    def model_dir(self) -> str:
+        return self.config.model_dir
+
+    def call_model_fn(self, features: Any, labels: Any, mode: str) -> EstimatorSpec:
+        """Calls `model_fn` with the arguments it takes, in the graph that is the default one.
+
+        Raises InvalidArgument where it takes no labels but there are some, and
+        where it returns something else than an EstimatorSpec.
+        """
+        names = argument_names(self.model_fn)
+        given = {"labels": labels, "mode": mode, "params": copy.deepcopy(self.params), "config": self.config}
+        if labels is not None and "labels" not in names:
+            raise InvalidArgument(
+                f"model_fn does not take labels, but input_fn returns labels. Add 'labels' to {describe(self.model_fn)}."
+            )
+        spec = self.model_fn(features=features, **{name: given[name] for name in given if name in names})
+        if not isinstance(spec, EstimatorSpec):
+            raise InvalidArgument(
+                f"model_fn should return an EstimatorSpec; {describe(self.model_fn)} returned {type(spec).__name__}."
+            )
+        return spec
+
+    def call_input_fn(self, input_fn: Callable[..., Any], mode: str, input_context: Any = None) -> Any:
+        """Calls `input_fn` on the CPU with the arguments it takes."""
+        names = argument_names(input_fn)
+        given = {"mode": mode, "params": copy.deepcopy(self.params), "config": self.config}
+        if input_context is not None:
+            given["input_context"] = input_context
+        with tf.device("/cpu:0"):
+            return input_fn(**{name: given[name] for name in given if name in names})

@@ -1,0 +1,147 @@
+"""Export: a SavedModel from a checkpoint, for one mode or several."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from orchestrator.cluster.records import Phase
+from orchestrator.errors import InvalidArgument, NotTrained
+from orchestrator.estimator import checkpoints
+from orchestrator.estimator.export.outputs import EvalOutput, TrainOutput, serving_outputs
+from orchestrator.estimator.graph import start_graph
+from orchestrator.estimator.model import Model
+from orchestrator.estimator.modes import ModeKeys
+from orchestrator.estimator.progress import reporter_of
+from orchestrator.estimator.serving_signatures import build_signatures
+from orchestrator.estimator.specs import EstimatorSpec
+from orchestrator.estimator.strategies import session_config_for
+
+v1 = tf.compat.v1
+
+# Variables are saved with the first of these: only the training graph has all that a checkpoint holds.
+_MODES = (ModeKeys.TRAIN, ModeKeys.EVAL, ModeKeys.PREDICT)
+_TAGS = {ModeKeys.TRAIN: ["train"], ModeKeys.EVAL: ["eval"], ModeKeys.PREDICT: [tf.saved_model.SERVING]}
+_NAME_ATTEMPTS = 10
+
+
+def export(
+    model: Model,
+    export_dir_base: Any,
+    receiver_fns: Mapping[str, Callable[[], Any]],
+    assets_extra: Mapping[str, str] | None = None,
+    as_text: bool = False,
+    checkpoint_path: str | None = None,
+    create_global_step: Callable[[tf.Graph], Any] = v1.train.create_global_step,
+) -> bytes:
+    """Writes a SavedModel into a new directory below `export_dir_base`, named after the time in seconds.
+
+    `receiver_fns` maps modes to functions that return input receivers. The
+    directory appears complete or not at all. Returns its path, as bytes like
+    the original. Raises NotTrained without a checkpoint, InvalidArgument
+    without a receiver function or where the checkpoint lacks variables.
+    """
+    modes = [mode for mode in _MODES if receiver_fns.get(mode)]
+    if not modes:
+        raise InvalidArgument(f"No valid modes for exporting found. Got {list(receiver_fns)}.")
+    checkpoint = checkpoint_path or _checkpoint(model)
+    with reporter_of(model.config.task_environment).during(Phase.EXPORTING):
+        final = _new_directory(os.fsdecode(export_dir_base))
+        temporary = os.path.join(os.path.dirname(final), f"temp-{os.path.basename(final)}")
+        builder = v1.saved_model.Builder(temporary)
+        for mode in modes:
+            with tf.Graph().as_default():
+                _add_graph(builder, model, mode, receiver_fns[mode], checkpoint, mode == modes[0], create_global_step)
+        builder.save(as_text)
+        _copy_assets(temporary, assets_extra or {})
+        tf.io.gfile.rename(temporary, final)
+        return os.fsencode(final)
+
+
+def _checkpoint(model: Model) -> str:
+    newest = checkpoints.newest(model.model_dir)
+    if newest is not None:
+        return newest
+    if model.warm_start is not None:
+        source = model.warm_start.ckpt_to_initialize_from
+        return checkpoints.newest(source) if tf.io.gfile.isdir(source) else source
+    raise NotTrained(f"Couldn't find trained model at {model.model_dir}.")
+
+
+def _new_directory(base: str) -> str:
+    for _ in range(_NAME_ATTEMPTS):
+        path = os.path.join(base, str(int(time.time())))
+        if not tf.io.gfile.exists(path):
+            return path
+        time.sleep(1)  # names are whole seconds: TensorFlow Serving takes the largest number
+    raise InvalidArgument(f"export_dir_base {base} has no free directory name: something else writes there too.")
+
+
+def _add_graph(
+    builder: Any,
+    model: Model,
+    mode: str,
+    receiver_fn: Callable[[], Any],
+    checkpoint: str,
+    saves_variables: bool,
+    create_global_step: Callable[[tf.Graph], Any],
+) -> None:
+    start_graph(model, create_global_step)
+    receiver = receiver_fn()
+    spec = model.call_model_fn(receiver.features, getattr(receiver, "labels", None), mode)
+    signatures = build_signatures(
+        receiver.receiver_tensors,
+        _outputs(spec),
+        getattr(receiver, "receiver_tensors_alternatives", None),
+        serving=mode == ModeKeys.PREDICT,
+    )
+    with v1.Session(config=session_config_for(model.config, None)) as session:
+        local_init = spec.scaffold.local_init_op
+        if local_init is None:
+            local_init = v1.train.Scaffold.default_local_init_op()
+        saver = spec.scaffold.saver or v1.train.Saver(sharded=True)
+        _restore(saver, session, checkpoint, mode)
+        builder._add_train_op(spec.train_op)  # the public interface has no argument for it
+        add = builder.add_meta_graph_and_variables if saves_variables else _without_session(builder)
+        add(
+            session,
+            tags=_TAGS[mode],
+            signature_def_map=signatures,
+            assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
+            main_op=local_init,
+            saver=saver,
+            strip_default_attrs=True,
+        )
+
+
+def _without_session(builder: Any) -> Callable[..., None]:
+    return lambda session, **arguments: builder.add_meta_graph(**arguments)
+
+
+def _outputs(spec: EstimatorSpec) -> dict[str, Any]:
+    if spec.mode == ModeKeys.PREDICT:
+        return serving_outputs(spec.export_outputs, spec.predictions)
+    kind, key = (TrainOutput, "train") if spec.mode == ModeKeys.TRAIN else (EvalOutput, "eval")
+    return {key: kind(loss=spec.loss, predictions=spec.predictions, metrics=spec.eval_metric_ops)}
+
+
+def _restore(saver: Any, session: v1.Session, checkpoint: str, mode: str) -> None:
+    try:
+        saver.restore(session, checkpoint)
+    except (tf.errors.NotFoundError, ValueError) as error:
+        raise InvalidArgument(
+            "Could not load all requested variables from checkpoint. Please make sure your model_fn does not"
+            f" expect variables that were not saved in the checkpoint.\n\nMode `{mode}`, checkpoint {checkpoint}:"
+            f" {error}"
+        ) from error
+
+
+def _copy_assets(export_dir: str, assets_extra: Mapping[str, str]) -> None:
+    for relative, source in assets_extra.items():
+        target = os.path.join(export_dir, "assets.extra", os.fsdecode(relative))
+        tf.io.gfile.makedirs(os.path.dirname(target))
+        tf.io.gfile.copy(os.fsdecode(source), target)

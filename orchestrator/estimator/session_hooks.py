@@ -1,0 +1,150 @@
+"""The hooks of a training session, in the order in which they run: the one place that says so.
+
+1. input initialisation
+2. the agreement of tasks that step together
+3. step limit and requested stop
+4. NaN guard, so that no such weights are saved
+5. the user's hooks, then those of the EstimatorSpec
+6. log lines and summaries
+7. the checkpoint saver, with its listeners
+8. the progress record
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from orchestrator.cluster.records import Phase
+from orchestrator.errors import InvalidArgument
+from orchestrator.estimator.checkpoint_saving import AgreedCheckpointSaver, CheckpointSaver, scratch_directory
+from orchestrator.estimator.graph import TrainingGraph
+from orchestrator.estimator.guards import AgreedStop, NanGuard, RequestedStop, StepLimit
+from orchestrator.estimator.position import Position
+from orchestrator.estimator.progress import ProgressHook, ProgressReporter
+from orchestrator.estimator.stop_request import StopRequest
+from orchestrator.estimator.training_log import LossLog, StepRate, SummaryWriting
+from orchestrator.estimator.triggers import Trigger
+
+v1 = tf.compat.v1
+Hook = v1.train.SessionRunHook
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What one call of `train` asks for."""
+
+    hooks: tuple[Any, ...] = ()
+    saving_listeners: tuple[Any, ...] = ()
+    steps: int | None = None
+    max_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainingParts:
+    """What the hooks of a session need to know."""
+
+    graph: TrainingGraph
+    config: Any
+    request: TrainingRequest
+    position: Position
+    reporter: ProgressReporter
+    stop: StopRequest
+    is_chief: bool
+    evaluates_too: bool = False
+    """The TensorFlow 1 task type `master`: worker 0 writes the summaries in its place."""
+
+    @property
+    def together(self) -> bool:
+        """Whether several processes take each step together."""
+        return self.graph.votes is not None
+
+
+def training_hooks(parts: TrainingParts) -> list[Hook]:
+    """The ordered hooks of this task's training session."""
+    graph, request = parts.graph, parts.request
+    from_spec = [*graph.training_hooks, *(graph.training_chief_hooks if parts.is_chief else ())]
+    given = [*request.hooks, *from_spec]
+    savers = _savers(parts, given)
+    hooks: list[Hook] = list(graph.input.hooks)
+    hooks += _agreement(parts, savers)
+    hooks.append(StepLimit(parts.position, graph.step, request.steps, request.max_steps))
+    hooks.append(RequestedStop(parts.stop))
+    hooks.append(NanGuard(graph.loss))
+    hooks += given
+    hooks += _log_and_summaries(parts)
+    hooks += savers
+    hooks.append(ProgressHook(parts.position, parts.reporter))
+    return hooks
+
+
+def _agreement(parts: TrainingParts, savers: list[Hook]) -> list[Hook]:
+    if not parts.together:
+        return []
+    wants_save: Callable[[], bool] = lambda: False  # noqa: E731
+    for saver in savers:
+        if isinstance(saver, AgreedCheckpointSaver):
+            wants_save = saver.wants_save
+    return [AgreedStop(parts.graph.votes, parts.position, parts.stop, wants_save)]
+
+
+def _log_and_summaries(parts: TrainingParts) -> list[Hook]:
+    config, position = parts.config, parts.position
+    hooks: list[Hook] = []
+    every = config.log_step_count_steps
+    writes = parts.is_chief and not parts.evaluates_too
+    if every:
+        hooks.append(LossLog(position, parts.graph.loss, every))
+        if writes:
+            hooks.append(StepRate(position, every, config.model_dir))
+    if config.save_summary_steps and (writes or parts.together):
+        output_dir = config.model_dir if writes else None
+        hooks.append(SummaryWriting(position, parts.graph.scaffold, config.save_summary_steps, output_dir))
+    return hooks
+
+
+def _savers(parts: TrainingParts, given: list[Hook]) -> list[Hook]:
+    """Our saver, unless the user brings one; the listeners go to whichever there is."""
+    config, listeners = parts.config, list(parts.request.saving_listeners)
+    theirs = [hook for hook in given if isinstance(hook, v1.train.CheckpointSaverHook)]
+    wanted = config.save_checkpoints_secs or config.save_checkpoints_steps
+    if theirs:
+        known = theirs[0]._listeners  # TensorFlow has no public way to add one
+        known.extend(listener for listener in listeners if listener not in known)
+        return []
+    if not wanted:
+        if listeners:
+            raise InvalidArgument(
+                "There should be a CheckpointSaverHook to use saving_listeners. Please set one of the"
+                " RunConfig.save_checkpoints_steps or RunConfig.save_checkpoints_secs."
+            )
+        return []
+    trigger = Trigger(steps=config.save_checkpoints_steps, seconds=config.save_checkpoints_secs)
+    common: dict[str, Any] = {
+        "scaffold": parts.graph.scaffold,
+        "trigger": trigger,
+        "save_graph_def": config.checkpoint_save_graph_def,
+        "while_saving": lambda: _saving(parts),
+    }
+    if parts.together:
+        directory = config.model_dir if parts.is_chief else scratch_directory()
+        chiefs = listeners if parts.is_chief else []
+        return [
+            AgreedCheckpointSaver(
+                parts.position, directory, listeners=chiefs, scratch=not parts.is_chief, **common
+            )
+        ]
+    if not parts.is_chief:
+        return []
+    return [CheckpointSaver(parts.position, config.model_dir, listeners=listeners, **common)]
+
+
+@contextlib.contextmanager
+def _saving(parts: TrainingParts) -> Any:
+    with parts.reporter.during(Phase.SAVING):
+        yield
+        parts.reporter.update(checkpoint_step=parts.position.step)

@@ -1,0 +1,76 @@
+"""Opening sessions: as the chief, who initialises or restores, or as a worker, who waits for the chief."""
+
+from __future__ import annotations
+
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+v1 = tf.compat.v1
+
+
+CHIEF_POLL_SECONDS = 0.5
+"""How often a worker looks whether the chief has initialised the variables (TensorFlow's own default is 30 s)."""
+
+
+@dataclass(frozen=True)
+class SessionTarget:
+    """Where a session runs and how it is configured."""
+
+    master: str = ""
+    config: Any = None
+    max_wait_seconds: float | None = None
+    """How long a worker waits for the chief; None: for ever."""
+
+
+def finalize(scaffold: v1.train.Scaffold) -> None:
+    """Fills the scaffold's gaps and finalizes the default graph; a second call changes nothing."""
+    if not v1.get_default_graph().finalized:
+        scaffold.finalize()
+
+
+def open_as_chief(
+    scaffold: v1.train.Scaffold, target: SessionTarget, find_checkpoint: Callable[[], str | None]
+) -> v1.Session:
+    """A session whose variables are restored from `find_checkpoint()`, or initialised where that is None.
+
+    `init_fn` runs only where nothing is restored. Raises RuntimeError, as
+    TensorFlow does, when variables are still uninitialised afterwards.
+    """
+    finalize(scaffold)
+    checkpoint = find_checkpoint()
+    session = _manager(scaffold).prepare_session(
+        target.master,
+        saver=scaffold.saver,
+        checkpoint_filename_with_path=checkpoint,
+        config=target.config,
+        init_op=scaffold.init_op,
+        init_feed_dict=scaffold.init_feed_dict,
+        init_fn=scaffold.init_fn,
+    )
+    return session
+
+
+def open_as_worker(scaffold: v1.train.Scaffold, target: SessionTarget) -> v1.Session:
+    """A session on variables that the chief initialises; waits for it.
+
+    Raises tf.errors.DeadlineExceededError when the chief does not do it in time.
+    """
+    finalize(scaffold)
+    return _manager(scaffold).wait_for_session(
+        target.master, config=target.config, max_wait_secs=target.max_wait_seconds
+    )
+
+
+def _manager(scaffold: v1.train.Scaffold) -> v1.train.SessionManager:
+    return v1.train.SessionManager(
+        local_init_op=scaffold.local_init_op,
+        local_init_feed_dict=scaffold.local_init_feed_dict,
+        ready_op=scaffold.ready_op,
+        ready_for_local_init_op=scaffold.ready_for_local_init_op,
+        graph=v1.get_default_graph(),
+        recovery_wait_secs=CHIEF_POLL_SECONDS,
+    )

@@ -1,0 +1,98 @@
+"""Distribution strategies: made by name, recognised by what they do, and what sessions they need."""
+
+from __future__ import annotations
+
+
+import re
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.distribute import central_storage_strategy  # noqa: F401  (registers the class below)
+
+from orchestrator.cluster.task import TaskType
+from orchestrator.errors import ConfigError, InvalidArgument, near_miss
+from orchestrator.estimator.logger import log
+from orchestrator.estimator.run_config import default_session_config
+
+
+v1 = tf.compat.v1
+
+NAMES = ("none", "one_device", "mirrored", "multi_worker_mirrored", "central_storage", "parameter_server")
+_CPU = re.compile(r"device:CPU:(\d+)", re.IGNORECASE)
+
+
+def make_strategy(name: str, logical_devices: int | None = None) -> Any:
+    """The strategy of a cluster file's `strategy`, or None where Estimator needs no object.
+
+    `logical_devices` is the number of replicas on logical CPU devices; None
+    means all visible GPUs, or one CPU. `none` and `parameter_server` (which
+    trains asynchronously, each task with its own graph) give None, and so
+    does every name in the evaluator, which evaluates alone. Raises ConfigError
+    for an unknown name.
+    """
+    if name not in NAMES:
+        raise ConfigError(f"strategy '{name}' is not known.{near_miss(name, NAMES)} Known: {', '.join(NAMES)}.")
+    if name in ("none", "parameter_server"):
+        return None
+    if name == "multi_worker_mirrored":
+        return _multi_worker_mirrored()
+    devices = _replica_devices(logical_devices)
+    if name == "one_device":
+        return v1.distribute.OneDeviceStrategy(devices[0])
+    if name == "central_storage":
+        return v1.distribute.experimental.CentralStorageStrategy(devices, parameter_device="/cpu:0")
+    return v1.distribute.MirroredStrategy(devices)
+
+
+def _replica_devices(logical_devices: int | None) -> list[str]:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus and logical_devices is None:
+        return [f"/gpu:{index}" for index in range(len(gpus))]
+    return [f"/cpu:{index}" for index in range(logical_devices or 1)]
+
+
+def _multi_worker_mirrored() -> Any:
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    if resolver.task_type == TaskType.EVALUATOR.value:
+        return None
+    # Made outside of a graph it would start a server of its own, which sessions cannot use.
+    with tf.Graph().as_default():
+        return v1.distribute.experimental.MultiWorkerMirroredStrategy()
+
+
+def crosses_processes(strategy: Any) -> bool:
+    """Whether replicas in several processes step together."""
+    extended = getattr(strategy, "extended", None)
+    return bool(getattr(extended, "_num_workers", 1) > 1 and getattr(extended, "_task_type", None))
+
+
+def is_chief(strategy: Any, config: Any) -> bool:
+    """Whether this process writes checkpoints and summaries."""
+    if crosses_processes(strategy):
+        return bool(strategy.extended.should_checkpoint)
+    return bool(config.is_chief)
+
+
+def session_config_for(config: Any, strategy: Any) -> v1.ConfigProto:
+    """The session configuration of RunConfig, completed with what the strategy needs."""
+    proto = v1.ConfigProto()
+    proto.CopyFrom(config.session_config if config.session_config is not None else default_session_config())
+    if strategy is None:
+        return proto
+    strategy.configure(session_config=proto)
+    needed = _logical_cpus(strategy)
+    if needed > max(1, proto.device_count.get("CPU", 1)):
+        proto.device_count["CPU"] = needed
+    return proto
+
+
+def _logical_cpus(strategy: Any) -> int:
+    devices = (*strategy.extended.worker_devices, *strategy.extended.parameter_devices)
+    matches = [_CPU.search(device) for device in devices]
+    return max((int(match[1]) + 1 for match in matches if match), default=1)
+
+
+def check_usable(strategy: Any, where: str) -> None:
+    """Raises InvalidArgument for something that is no strategy of this API."""
+    if not hasattr(strategy, "extended"):
+        raise InvalidArgument(f"{where} must be a tf.distribute.Strategy, not {type(strategy).__name__}.")

@@ -1,0 +1,182 @@
+"""Training: build the graph, open the session, run steps until somebody says stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from orchestrator.cluster.records import Phase
+from orchestrator.estimator import checkpoints, stop_request
+from orchestrator.estimator.graph import TrainingGraph, build_training_graph
+from orchestrator.estimator.guards import refuse_nan
+from orchestrator.estimator.logger import log
+from orchestrator.estimator.model import Model
+from orchestrator.estimator.placement import device_function
+from orchestrator.estimator.position import Position, SleepingHook, sees_every_step
+from orchestrator.estimator.progress import ProgressReporter, reporter_of
+from orchestrator.estimator.replicas import build_replicated_training_graph
+from orchestrator.estimator.server import session_master
+from orchestrator.estimator.session import PEER_LOST, HookedSession
+from orchestrator.estimator.session_hooks import TrainingParts, TrainingRequest, training_hooks
+from orchestrator.estimator.session_opening import SessionTarget, finalize, open_as_chief, open_as_worker
+from orchestrator.estimator.stop_request import StopRequest
+from orchestrator.estimator.strategies import crosses_processes, is_chief, session_config_for
+from orchestrator.estimator.triggers import NOW, earliest
+from orchestrator.estimator.warm_starting import add_warm_start
+
+v1 = tf.compat.v1
+
+
+def train(
+    model: Model,
+    input_fn: Callable[..., Any],
+    request: TrainingRequest,
+    create_global_step: Callable[[tf.Graph], Any] = v1.train.create_global_step,
+) -> Any:
+    """Trains until the request is fulfilled, the input ends or a hook stops it; returns the last loss.
+
+    The loss is None where not a single step was run.
+    """
+    config, strategy = model.config, model.config.train_distribute
+    reporter = reporter_of(config.task_environment)
+    reporter.update(phase=Phase.STARTING, max_steps=request.max_steps, stopped=False)
+    graph = _build(model, input_fn, create_global_step)
+    with graph.entered():
+        if checkpoints.newest(model.model_dir) is None and is_chief(strategy, config):
+            add_warm_start(model.warm_start)
+        position = Position()
+        parts = TrainingParts(
+            graph=graph,
+            config=config,
+            request=request,
+            position=position,
+            reporter=reporter,
+            stop=stop_request.current(),
+            is_chief=is_chief(strategy, config),
+            evaluates_too=_has_master_and_worker(config),
+        )
+        loop = TrainingLoop(parts, _session_opener(model, graph, strategy), training_hooks(parts))
+        return loop.run()
+
+
+def _build(model: Model, input_fn: Callable[..., Any], create_global_step: Callable[..., Any]) -> TrainingGraph:
+    strategy = model.config.train_distribute
+    if strategy is not None:
+        return build_replicated_training_graph(model, input_fn, create_global_step, strategy)
+    return build_training_graph(model, input_fn, create_global_step, device_function(model.config))
+
+
+def _session_opener(model: Model, graph: TrainingGraph, strategy: Any) -> Callable[[], v1.Session]:
+    """How this task opens its session: the chief, and every task of a collective, initialises."""
+    config = model.config
+    session_config = session_config_for(config, strategy)
+    target = SessionTarget(
+        master=session_master(config, strategy, session_config),
+        config=session_config,
+        max_wait_seconds=config.session_creation_timeout_secs,
+    )
+    if crosses_processes(strategy) or config.is_chief:
+        return lambda: open_as_chief(graph.scaffold, target, lambda: checkpoints.newest(model.model_dir))
+    return lambda: open_as_worker(graph.scaffold, target)
+
+
+def _has_master_and_worker(config: Any) -> bool:
+    jobs = config.cluster_spec.jobs if config.cluster_spec else []
+    return "master" in jobs and "worker" in jobs
+
+
+class TrainingLoop:
+    """Runs steps: with hooks where one of them wants the step, bare where none does."""
+
+    def __init__(
+        self,
+        parts: TrainingParts,
+        open_session: Callable[[], v1.Session],
+        hooks: list[v1.train.SessionRunHook],
+    ) -> None:
+        self._graph = parts.graph
+        self._position = parts.position
+        self._reporter: ProgressReporter = parts.reporter
+        self._stop: StopRequest = parts.stop
+        self._hooks = hooks
+        self._open_session = open_session
+        self._fetches = [parts.graph.train_op, parts.graph.loss, parts.graph.step]
+        self._always_hooked = any(sees_every_step(hook) for hook in hooks)
+        self._wake = NOW
+        self._max_steps = parts.request.max_steps
+        self._ran = 0
+
+    def run(self) -> Any:
+        """Runs until a hook stops it or the input ends; returns the last loss."""
+        for hook in self._hooks:
+            hook.begin()
+        finalize(self._graph.scaffold)
+        self._reporter.enter(Phase.WAITING)
+        with HookedSession(self._open_and_look, self._hooks) as session:
+            self._reporter.enter(Phase.STEPPING)
+            while not session.should_stop():
+                self._advance(session)
+        self._finish(session)
+        return self._position.loss
+
+    def _open_and_look(self) -> v1.Session:
+        session = self._open_session()
+        self._position.step = int(session.run(self._graph.read_step))
+        self._wake = NOW
+        return session
+
+    def _advance(self, session: HookedSession) -> None:
+        try:
+            if self._always_hooked or not self._run_bare(session):
+                self._run_hooked(session)
+        except PEER_LOST as lost:
+            session.reopen(lost)
+
+    def _run_hooked(self, session: HookedSession) -> None:
+        session.run(self._fetches, note=self._note)
+        self._ran += 1
+        self._wake = earliest([hook.wake() for hook in self._hooks if isinstance(hook, SleepingHook)])
+
+    def _note(self, results: Any) -> None:
+        """Brings the position up to date before any hook's `after_run`."""
+        _, self._position.loss, step = results
+        self._position.step = int(step)
+
+    def _run_bare(self, session: HookedSession) -> bool:
+        """Runs steps without hooks as long as none wants one; returns whether any was run."""
+        if self._wake is NOW:
+            return False
+        run = session.bare(self._fetches)
+        position, clock, stop = self._position, self._position.clock, self._stop
+        wake_step = math.inf if self._wake.step is None else self._wake.step
+        wake_time = math.inf if self._wake.time is None else self._wake.time
+        coordinator = session.coordinator
+        ran = 0
+        while position.step + 1 < wake_step and clock() < wake_time and not stop.is_set():
+            _, loss, step = run()
+            ran += 1
+            position.step, position.loss = int(step), loss
+            if loss != loss:
+                refuse_nan(loss)
+            if coordinator.should_stop():
+                break
+        self._ran += ran
+        return ran > 0
+
+    def _finish(self, session: HookedSession) -> None:
+        step = self._position.step
+        if self._ran == 0:
+            log.warning("Training with estimator made no steps. Perhaps input is empty or misspecified.")
+        reached = self._max_steps is not None and step >= self._max_steps
+        stopped = self._stop.is_set() and not reached and not session.input_ended
+        self._reporter.update(step=step, loss=_scalar(self._position.loss), stopped=stopped)
+        if stopped:
+            log.info("Stopped on request at step %d.", step)
+
+
+def _scalar(loss: Any) -> float | None:
+    return None if loss is None else float(np.mean(loss))
