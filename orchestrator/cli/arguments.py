@@ -11,9 +11,7 @@ from typer.core import TyperCommand
 COMMAND_KEY = "orchestrator.command"
 """Where `CommandAfterDashes` leaves the command, in `ctx.meta`."""
 
-ConfigArgument = Annotated[
-    Path, typer.Argument(metavar="CONFIG", help="Cluster file (YAML).", show_default=False)
-]
+ConfigArgument = Annotated[Path, typer.Argument(help="Cluster file (YAML).", show_default=False)]
 ExperimentOption = Annotated[
     str | None,
     typer.Option(
