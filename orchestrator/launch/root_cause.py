@@ -1,0 +1,278 @@
+"""Which task failed first, and its last words; pure.
+
+When one task of a cluster fails, others fail with it: connections break,
+collectives are aborted, the coordination service ends whoever is left. Their
+errors are louder and often blame the wrong task, so a failure that looks like
+a loss of a peer never outranks one that does not.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.cluster.records import ExitRecord, FailureRecord
+from orchestrator.cluster.task import TaskId, TaskType
+from orchestrator.launch.completion import describe_exit
+
+SHOWN_LOG_LINES = 12
+
+_VICTIM_TYPES = frozenset({
+    "UnavailableError", "AbortedError", "CancelledError", "ConnectionError", "ConnectionResetError",
+    "ConnectionRefusedError", "ConnectionAbortedError", "BrokenPipeError", "EOFError", "ClosureAbortedError",
+    "PSUnavailableError", "WorkerPreemptionError",
+})  # fmt: skip
+_VICTIM_TEXT = re.compile(
+    r"coordination service|CoordinationService|collective ops? (is|are) aborted|collective.{0,40}aborted"
+    r"|failed to connect to all addresses|connection (refused|reset)|socket closed|broken pipe"
+    r"|stream removed|goaway|heartbeat|peer (task|is) .{0,80}(fail|unhealthy|unavailable|restarted)"
+    r"|the following (tasks|workers) (are|is) unhealthy"
+    r"|/job:\w+/.{0,80}(unreachable|unavailable|not available)"
+    r"|additional grpc error information.{0,200}(unavailable|connect)",
+    re.IGNORECASE,
+)
+_FINAL_LINE = re.compile(r"^(?P<type>[A-Za-z_][\w.]*)(?::\s?(?P<message>.*))?$")
+_OOM_HINT = "The kernel's out-of-memory killer was at work meanwhile: give the tasks more memory."
+_KILL_HINT = "Killed from outside: by hand, by a memory limit, or by the kernel (see dmesg)."
+_CODE_HINTS = {126: "126 means that the command cannot be executed.", 127: "127 means that it was not found."}
+_SIGNAL_HINTS: dict[int, str] = {
+    signal.SIGSEGV: "A crash in native code; the last lines of its log may name the library.",
+    signal.SIGABRT: "A fatal check in native code; the last lines of its log usually say which.",
+    signal.SIGILL: "The TensorFlow build uses instructions that this CPU does not have.",
+    signal.SIGBUS: "Often a full /dev/shm, or a file that shrank while it was mapped.",
+    signal.SIGXCPU: "A limit on CPU time (ulimit -t) was reached.",
+    signal.SIGXFSZ: "A limit on file size (ulimit -f) was reached.",
+}
+
+
+@dataclass(frozen=True)
+class ParsedException:
+    """A Python exception as it stands in a log."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class TaskEnd:
+    """How one task ended, with what it left behind."""
+
+    task: TaskId
+    label: str = ""
+    """What it is called where it is none of the job's tasks (the preparation of the data)."""
+    exit: ExitRecord | None = None
+    failure: FailureRecord | None = None
+    log_tail: tuple[str, ...] = ()
+    log_path: str = ""
+    step: int | None = None
+    reason: str | None = None
+    """Why the launcher ended it (a time limit), in words that follow the task's name."""
+    oom_killed: bool = False
+    """The kernel's out-of-memory killer was at work since the task's start."""
+
+    @property
+    def exception(self) -> ParsedException | None:
+        """Its exception: as recorded, else as its log has it."""
+        if self.failure is not None:
+            return ParsedException(self.failure.type, self.failure.message, self.failure.traceback)
+        return parse_traceback(self.log_tail)
+
+    @property
+    def failed(self) -> bool:
+        """It ended badly, and not because it was asked to."""
+        if self.reason is not None or self.failure is not None:
+            return True
+        return self.exit is not None and self.exit.code != 0 and not self.exit.requested
+
+    @property
+    def time(self) -> float:
+        """When it failed: its exception, else its end. Seconds since the epoch."""
+        times = [record.time for record in (self.failure, self.exit) if record is not None]
+        return min(times) if times else float("inf")
+
+    @property
+    def looks_like_victim(self) -> bool:
+        """Its end reads like the loss of a peer."""
+        if self.reason is not None:
+            return False
+        number = self.exit.signal if self.exit is not None else None
+        if number is not None and number != signal.SIGABRT:
+            return False
+        found = self.exception
+        if found is not None:
+            name = found.type.rsplit(".", 1)[-1]
+            return name in _VICTIM_TYPES or bool(_VICTIM_TEXT.search(found.message))
+        return any(_VICTIM_TEXT.search(line) for line in self.log_tail[-SHOWN_LOG_LINES:])
+
+
+@dataclass(frozen=True)
+class RootCause:
+    """The task that failed first, and those that failed with it."""
+
+    end: TaskEnd
+    victims: tuple[TaskId, ...] = ()
+    also_failed: tuple[TaskId, ...] = ()
+    """Tasks with a failure of their own, later than the first."""
+
+    @property
+    def task(self) -> TaskId:
+        return self.end.task
+
+    @property
+    def user_error(self) -> bool:
+        """The input was wrong: the message says it all."""
+        failure, record = self.end.failure, self.end.exit
+        return (failure is not None and failure.user_error) or (record is not None and record.code == 2)
+
+    def headline(self) -> str:
+        """The failure in one line."""
+        return f"{self.end.label or self.task} failed: {self._what()}{self._where()}"
+
+    def _what(self) -> str:
+        end = self.end
+        if end.reason is not None:
+            return end.reason
+        found, record = end.exception, end.exit
+        if record is not None and record.signal is not None:
+            return f"ended by {describe_exit(record.code, record.signal)}"
+        if found is not None:
+            first_line = found.message.strip().splitlines()[0] if found.message.strip() else ""
+            name = found.type.rsplit(".", 1)[-1]
+            return f"{name}: {first_line}" if first_line else name
+        return describe_exit(record.code) if record is not None else "it ended"
+
+    def _where(self) -> str:
+        return "" if self.end.step is None else f" (at step {self.end.step})"
+
+    def hint(self) -> str | None:
+        """What such an end usually means, where it does not speak for itself."""
+        end, record = self.end, self.end.exit
+        if end.reason is not None or record is None:
+            return None
+        number = record.signal or (record.code - 128 if record.code > 128 else None)
+        if number == signal.SIGKILL:
+            return _OOM_HINT if end.oom_killed else _KILL_HINT
+        if number is not None:
+            return _SIGNAL_HINTS.get(number)
+        return None if end.exception is not None else _CODE_HINTS.get(record.code)
+
+    def render(self) -> str:
+        """The verdict for people: headline, traceback once, last lines, victims in one line."""
+        lines = [self.headline()]
+        hint = self.hint()
+        if hint:
+            lines.append(hint)
+        lines += self._last_words()
+        if self.also_failed:
+            lines.append(f"Failed after it: {', '.join(map(str, self.also_failed))}.")
+        if self.victims:
+            lines.append(
+                f"Lost with it (connection or collective broken): {', '.join(map(str, self.victims))}."
+            )
+        return "\n".join(lines)
+
+    def _last_words(self) -> list[str]:
+        end, found = self.end, self.end.exception
+        if self.user_error and found is not None:
+            return _indented(found.message.strip().splitlines()[1:])
+        lines = _indented(found.traceback.rstrip().splitlines()) if found is not None else []
+        rest = _without_traceback(end.log_tail)[-SHOWN_LOG_LINES:]
+        if rest and end.failure is None:
+            lines += [f"Last lines of {end.log_path}:", *_indented(rest)]
+        elif end.log_path:
+            lines.append(f"Its log: {end.log_path}")
+        return lines
+
+
+def find_root_cause(ends: Sequence[TaskEnd]) -> RootCause | None:
+    """The first failure that is no victim's; None where nothing failed.
+
+    The evaluator is blamed only where nothing else failed; where every failure
+    reads like the loss of a peer, the earliest is taken.
+    """
+    failed = [end for end in ends if end.failed]
+    if not failed:
+        return None
+    order = sorted(
+        failed, key=lambda end: (end.task.type is TaskType.EVALUATOR, end.looks_like_victim, end.time)
+    )
+    first, rest = order[0], order[1:]
+    victims = tuple(sorted(end.task for end in rest if end.looks_like_victim))
+    others = tuple(sorted(end.task for end in rest if not end.looks_like_victim))
+    return RootCause(first, victims, others)
+
+
+def parse_traceback(lines: Sequence[str]) -> ParsedException | None:
+    """The last Python traceback in a log, or None where there is none.
+
+    Chained exceptions are kept whole in `traceback`; type and message are the
+    last one's.
+    """
+    starts = [i for i, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    if not starts:
+        return _syntax_error(lines)
+    for start in reversed(starts):
+        end = _end_of_traceback(lines, start)
+        if end is None:
+            continue
+        match = _FINAL_LINE.match(lines[end])
+        if match is None:
+            continue
+        more = _continuation(lines, end)
+        message = "\n".join([match["message"] or "", *more]).strip()
+        first = _start_of_chain(lines, starts, start)
+        return ParsedException(match["type"], message, "\n".join(lines[first : end + 1 + len(more)]))
+    return None
+
+
+def _end_of_traceback(lines: Sequence[str], start: int) -> int | None:
+    for i in range(start + 1, len(lines)):
+        if lines[i] and not lines[i].startswith((" ", "\t")):
+            return i
+    return None
+
+
+def _continuation(lines: Sequence[str], end: int) -> list[str]:
+    """Further lines of a message, up to an empty line or what looks like a log line."""
+    more: list[str] = []
+    for line in lines[end + 1 : end + 20]:
+        if (
+            not line.strip()
+            or line.startswith("Traceback")
+            or re.match(r"^(\[|[IWEF]\d{4} |\d{4}-\d\d-\d\d )", line)
+        ):
+            break
+        more.append(line)
+    return more
+
+
+def _start_of_chain(lines: Sequence[str], starts: Sequence[int], start: int) -> int:
+    first = start
+    for earlier in reversed([i for i in starts if i < start]):
+        between = "\n".join(lines[earlier:first])
+        linked = "the direct cause of" in between or "During handling of the above" in between
+        if not linked:
+            break
+        first = earlier
+    return first
+
+
+def _syntax_error(lines: Sequence[str]) -> ParsedException | None:
+    for i in range(len(lines) - 1, -1, -1):
+        match = re.match(r"^(SyntaxError|IndentationError|TabError): (.*)$", lines[i])
+        if match:
+            first = next((j for j in range(i, max(-1, i - 6), -1) if lines[j].startswith("  File ")), i)
+            return ParsedException(match[1], match[2], "\n".join(lines[first : i + 1]))
+    return None
+
+
+def _without_traceback(lines: Sequence[str]) -> list[str]:
+    starts = [i for i, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    return list(lines[: starts[0]]) if starts else list(lines)
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"  {line}" if line else "" for line in lines]

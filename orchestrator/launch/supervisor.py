@@ -1,0 +1,398 @@
+"""The loop that runs a job: starts it, watches it, restarts or ends it, and leaves nothing behind.
+
+What is decided stands in pure modules (`completion`, `restart`, `root_cause`,
+`stopping`); this one tells them what happened and does what they say. Time
+comes from the clock it is given, and passes only in `Launcher.poll`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+
+from orchestrator.cluster.task import TaskId, TaskType
+from orchestrator.errors import PortError
+from orchestrator.launch import completion
+from orchestrator.launch.clock import Clock, SystemClock
+from orchestrator.launch.completion import Stage
+from orchestrator.launch.events import EventKind
+from orchestrator.launch.job import Job, LaunchPlan, StrategyKind
+from orchestrator.launch.judge import Judge, Judgement
+from orchestrator.launch.launcher import (
+    Launcher,
+    LauncherNote,
+    PreparationOutput,
+    StopKind,
+    TaskEvent,
+    TaskExited,
+    TaskOutput,
+    TaskStarted,
+)
+from orchestrator.launch.preparation import run_preparation
+from orchestrator.launch.restart import Action
+from orchestrator.launch.root_cause import RootCause, find_root_cause
+from orchestrator.launch.run_dir import RunDir
+from orchestrator.launch.run_journal import RunJournal
+from orchestrator.launch.run_result import RunResult, StopRequest
+from orchestrator.launch.snapshot import Observer, RunPhase, SilentObserver, Snapshot
+from orchestrator.launch.stopping import PS_GRACE_SECONDS, Outcome, StopSequence
+from orchestrator.launch.task_table import TaskTable
+
+TICK_SECONDS = 0.5
+"""How often records are read and the display is told."""
+TEARDOWN_GRACE_SECONDS = 5.0
+"""For the rest of an attempt that is lost: long enough to close files, too short to train on."""
+PORT_TRIES = 3
+
+
+class Supervisor:
+    """Runs one job on one launcher, once.
+
+    `request_stop` and `hurry` may be called from signal handlers; everything
+    else happens in `run`.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        job: Job,
+        *,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._launcher = launcher
+        self._job = job
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()
+        self._run_dir = RunDir(job.run_dir)
+        self._journal = RunJournal(job, launcher.name, self._clock, observer or SilentObserver())
+        self._stop_request: StopRequest | None = None
+        self._hurry = False
+        self._plan: LaunchPlan
+        self._table: TaskTable
+        self._judge: Judge
+        self._attempt = 0
+        self._restarts = 0
+        self._ending: StopSequence | None = None
+        self._outcome = Outcome()
+        self._reaping: StopSequence | None = None
+        self._drain_until: float | None = None
+        self._next_tick = 0.0
+        self._started = 0.0
+        self._told_trained = False
+        self._result: RunResult | None = None
+
+    def request_stop(self, request: StopRequest) -> None:
+        """Asks for a checkpoint and the end of the run; the first request counts."""
+        if self._stop_request is None:
+            self._stop_request = request
+
+    def _stop_requested(self) -> bool:
+        return self._stop_request is not None
+
+    def hurry(self) -> None:
+        """Kills whatever still runs instead of waiting for it."""
+        self._hurry = True
+
+    def run(self) -> RunResult:
+        """Runs the job to its end, whatever that is.
+
+        Raises PortError, StartError and other OrchestratorError when the job
+        cannot be started; nothing is left running in any case.
+        """
+        self._started = self._clock.monotonic()
+        try:
+            self._journal.open()
+            self._begin()
+            while self._result is None:
+                self._tick()
+            self._journal.finish(self._result)
+            return self._result
+        except BaseException as error:
+            self._journal.abandon(error)
+            raise
+        finally:
+            self._launcher.close()
+            self._journal.close()
+
+    # Starting
+
+    def _begin(self) -> None:
+        self._plan = self._launcher.plan(self._job, 0)
+        self._table = TaskTable(self._plan, self._run_dir)
+        self._judge = Judge(self._job, self._table, self._rng)
+        self._journal.begin(self._plan, self._table)
+        if self._job.prepare_command:
+            self._prepare()
+        if self._result is None and self._stop_request is not None:
+            self._finish(RunPhase.STOPPED, self._stop_request.exit_code, self._stop_request.why)
+        if self._result is None:
+            self._submit_attempt(self._plan, [row.task for row in self._table])
+
+    def _prepare(self) -> None:
+        self._journal.phase(RunPhase.PREPARING)
+        self._journal.event(EventKind.PREPARING, "preparing the data")
+        cause = run_preparation(self._launcher, self._job, self._clock, self._tell, self._stop_requested)
+        if cause is not None:
+            code = completion.EXIT_BAD_INPUT if cause.user_error else completion.EXIT_FAILED
+            self._finish(RunPhase.FAILED, code, "the preparation of the data failed", cause)
+        elif not self._stop_requested():
+            self._journal.event(EventKind.PREPARED, "the data is prepared")
+
+    def _submit_attempt(self, plan: LaunchPlan, tasks: Collection[TaskId]) -> None:
+        """Starts the tasks of an attempt; plans anew when an address was lost meanwhile."""
+        for left in reversed(range(PORT_TRIES)):
+            self._plan = plan
+            self._table.replan(plan)
+            self._journal.plan(plan)
+            try:
+                self._launcher.submit(plan, list(tasks))
+                break
+            except PortError as error:
+                if not left:
+                    raise
+                self._journal.note(f"{error} Planning again.")
+                plan = self._launcher.plan(self._job, self._attempt)
+        self._journal.event(
+            EventKind.ATTEMPT_STARTED, f"attempt {self._attempt} started", attempt=self._attempt
+        )
+        self._journal.phase(RunPhase.RUNNING)
+
+    def _restart_due_tasks(self, now: float) -> None:
+        due = [row.task for row in self._table if row.restart_at is not None and now >= row.restart_at]
+        if not due:
+            return
+        try:
+            self._launcher.submit(self._plan, due)
+        except PortError as error:
+            self._journal.note(f"{error} The whole attempt is restarted on another address.")
+            self._end(now, self._teardown_grace(), Outcome(restart_at=now))
+            return
+        self._table.starting(due, now)
+        self._journal.save()
+
+    # The loop
+
+    def _tick(self) -> None:
+        for event in self._launcher.poll(self._patience()):
+            self._handle(event)
+        now = self._clock.monotonic()
+        if now >= self._next_tick:
+            self._next_tick = now + TICK_SECONDS
+            self._look_around(now)
+        self._obey_stop_request(now)
+        if self._ending is None:
+            for judgement in self._judge.judge(now):
+                self._carry_out(judgement, now)
+        if self._ending is not None:
+            self._continue_ending(self._ending, now)
+        else:
+            self._restart_due_tasks(now)
+            self._continue_reaping(now)
+            self._check_completion(now)
+
+    def _patience(self) -> float:
+        """How long `poll` may wait: until the next thing that is due without any event."""
+        now = self._clock.monotonic()
+        times = [self._next_tick, *(row.restart_at for row in self._table if row.restart_at is not None)]
+        for sequence in (self._ending, self._reaping):
+            deadline = sequence.next_deadline() if sequence is not None else None
+            if deadline is not None:
+                times.append(deadline)
+        return min(TICK_SECONDS, max(0.01, min(times) - now))
+
+    def _tell(self, event: TaskEvent) -> None:
+        if isinstance(event, TaskOutput):
+            self._journal.output(str(event.task), event.text)
+        elif isinstance(event, PreparationOutput):
+            self._journal.output("prepare", event.text)
+        elif isinstance(event, LauncherNote):
+            self._journal.note(event.text)
+
+    def _handle(self, event: TaskEvent) -> None:
+        self._tell(event)
+        if isinstance(event, TaskStarted):
+            row = self._table[event.task]
+            row.pid = event.pid
+            self._journal.started(row, event)
+        elif isinstance(event, TaskExited):
+            row = self._table.ended(event.task, event.record)
+            self._journal.exited(row, event.record)
+
+    def _look_around(self, now: float) -> None:
+        """Reads records, tells the display, and watches the time limits."""
+        self._table.read_records(row for row in self._table if row.running)
+        self._launcher.sample(now)
+        self._journal.progress(None if self._ending is None else self._ending.kill_at - now)
+        if self._ending is not None:
+            return
+        policy = self._job.policy
+        total = policy.total_timeout_seconds
+        if total is not None and now - self._started >= total:
+            why = f"the run was stopped after its total time limit of {total:g} s"
+            self._end(now, policy.grace_seconds, Outcome(why=why))
+        elif self._job.is_experiment:
+            self._watch_starts(now)
+
+    def _watch_starts(self, now: float) -> None:
+        trained = self._table.already_trained()
+        if trained is not None and not self._told_trained:
+            self._told_trained = True
+            step, most = trained
+            text = f"the model is already at step {step}, and max_steps is {most}: nothing to train"
+            self._journal.note(f"{text}, it is evaluated once")
+        limit = self._job.policy.start_timeout_seconds
+        late = self._table.late_starter(now, limit)
+        if late is not None and late.end_reason is None:
+            doing = str(late.progress.phase).replace("_", " ") if late.progress is not None else "silent"
+            late.end_reason = f"took no step within {limit:g} s of its start (it was {doing})"
+            self._launcher.stop([late.task], StopKind.KILL)
+
+    def _obey_stop_request(self, now: float) -> None:
+        request = self._stop_request
+        if request is not None and (self._ending is None or self._outcome.restarts):
+            outcome = Outcome(RunPhase.STOPPED, request.exit_code, request.why)
+            self._end(now, self._job.policy.grace_seconds, outcome)
+        if self._hurry and self._ending is not None:
+            self._ending.hurry()
+
+    # Ending
+
+    def _end(self, now: float, grace: float, outcome: Outcome) -> None:
+        """Begins to stop every task; of an attempt that is to be restarted, not the evaluator."""
+        rows = [r for r in self._table if r.task.type is not TaskType.EVALUATOR or not outcome.restarts]
+        for row in rows:
+            row.restart_at = None
+        self._ending = StopSequence([row.task for row in rows if row.running], now, grace)
+        self._outcome, self._reaping = outcome, None
+        if not outcome.restarts:
+            self._journal.event(EventKind.STOPPING, outcome.why, grace_seconds=grace)
+        self._journal.phase(RunPhase.RESTARTING if outcome.restarts else RunPhase.STOPPING)
+
+    def _advance(self, sequence: StopSequence, now: float) -> bool:
+        """Does what a stop sequence asks for; whether all its tasks have ended."""
+        running = [task for task in self._table.running if task in sequence.tasks]
+        for order in sequence.advance(now, running):
+            for task in order.tasks:
+                self._table[task].stop_requested = True
+            self._launcher.stop(order.tasks, order.kind)
+        return not running
+
+    def _continue_ending(self, sequence: StopSequence, now: float) -> None:
+        if not self._advance(sequence, now):
+            return
+        outcome = self._outcome
+        if outcome.restart_at is None:
+            self._finish(outcome.phase, outcome.exit_code, outcome.why, self._cause(outcome))
+        elif now >= outcome.restart_at:
+            self._ending = None
+            self._attempt += 1
+            plan = self._launcher.plan(self._job, self._attempt)
+            self._submit_attempt(
+                plan, [row.task for row in self._table if not row.running and not row.given_up]
+            )
+
+    def _cause(self, outcome: Outcome) -> RootCause | None:
+        """The first failure, among them those that showed only while the others were stopped."""
+        seen = {end.task for end in outcome.blamed}
+        later = [end for end in self._judge.failures() if end.task not in seen]
+        if outcome.phase is RunPhase.STOPPED:
+            self._note_lost_checkpoints()
+            later = [end for end in later if end.failure is not None]
+        elif not outcome.blamed:
+            return None
+        return find_root_cause([*outcome.blamed, *later])
+
+    def _note_lost_checkpoints(self) -> None:
+        killed = [
+            row.task for row in self._table.trainers if row.ended_by_us and row.exit and row.exit.signal == 9
+        ]
+        if killed and self._job.is_experiment:
+            at = self._table.checkpoint_step
+            last = "no checkpoint is known" if at is None else f"the last checkpoint is that of step {at}"
+            self._journal.note(
+                f"killed before the end of the stop request: {', '.join(map(str, killed))}; {last}"
+            )
+
+    def _finish(self, phase: RunPhase, exit_code: int, why: str = "", cause: RootCause | None = None) -> None:
+        self._table.read_records()
+        self._result = RunResult(
+            phase=phase,
+            exit_code=exit_code,
+            seconds=self._clock.monotonic() - self._started,
+            attempts=self._attempt + 1,
+            restarts=self._restarts,
+            snapshot=Snapshot.of(phase, self._attempt, self._table),
+            global_step=self._table.global_step,
+            checkpoint_step=self._table.checkpoint_step,
+            evaluation=self._table.newest_evaluation,
+            root_cause=cause,
+            why=why,
+            peaks=self._launcher.peaks(),
+            notes=self._journal.notes,
+        )
+
+    def _check_completion(self, now: float) -> None:
+        stage = completion.stage(self._table.states, self._job.strategy)
+        if stage is Stage.DRAINING:
+            self._drain(now)
+        reap = completion.to_reap(self._table.states, self._job.strategy)
+        if reap and self._reaping is None:
+            grace = min(PS_GRACE_SECONDS, self._job.policy.grace_seconds)
+            self._reaping = StopSequence(reap, now, grace)
+            self._continue_reaping(now)
+        if stage is Stage.OVER and not self._table.running:
+            self._finish(RunPhase.SUCCEEDED, completion.EXIT_SUCCEEDED)
+
+    def _continue_reaping(self, now: float) -> None:
+        if self._reaping is not None and self._advance(self._reaping, now):
+            self._reaping = None
+
+    def _drain(self, now: float) -> None:
+        """Waits for the evaluator, but not for ever."""
+        limit = self._job.policy.drain_timeout_seconds
+        if self._drain_until is None:
+            self._drain_until = now + limit
+            text = f"training is over; waiting up to {limit:g} s for the evaluation of the last checkpoint"
+            self._journal.event(EventKind.TRAINING_OVER, text)
+            self._journal.phase(RunPhase.DRAINING)
+        if now < self._drain_until:
+            return
+        for row in self._table.of_type(TaskType.EVALUATOR):
+            if not row.state.settled:
+                row.given_up, row.restart_at = True, None
+                text = f"{row.task} did not evaluate the last checkpoint within {limit:g} s"
+                self._journal.note(f"{text}; the run ends without it")
+
+    # Failures
+
+    def _carry_out(self, judgement: Judgement, now: float) -> None:
+        row, decision = judgement.row, judgement.decision
+        at = now + decision.delay_seconds
+        if decision.action is Action.LEAVE:
+            row.given_up = True
+            self._journal.left(row, decision, RootCause(judgement.end))
+        elif decision.action is Action.RESTART_TASK:
+            row.restart_at = at
+            self._restarts += 1
+            self._journal.restarting(EventKind.TASK_RESTARTING, row, decision)
+        elif decision.action is Action.RESTART_ATTEMPT:
+            self._restarts += 1
+            self._journal.restarting(EventKind.ATTEMPT_RESTARTING, row, decision)
+            self._end(now, self._teardown_grace(), Outcome(blamed=judgement.ends, restart_at=at))
+        else:
+            code = completion.EXIT_BAD_INPUT if judgement.user_error else completion.EXIT_FAILED
+            outcome = Outcome(exit_code=code, why=decision.reason, blamed=judgement.ends)
+            self._end(now, self._farewell_grace(), outcome)
+
+    def _teardown_grace(self) -> float:
+        """For the rest of an attempt: our own program has nothing to save when it has lost a peer."""
+        if self._job.is_experiment:
+            return 0.0
+        return min(TEARDOWN_GRACE_SECONDS, self._job.policy.grace_seconds)
+
+    def _farewell_grace(self) -> float:
+        """For the rest of a job that is given up: tasks that step on their own can still save."""
+        alone = self._job.strategy is StrategyKind.ASYNCHRONOUS and any(row.stepped for row in self._table)
+        return self._job.policy.grace_seconds if alone else self._teardown_grace()

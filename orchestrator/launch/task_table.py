@@ -1,0 +1,179 @@
+"""What the supervisor knows of each task of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.cluster.records import EvaluationRecord, ExitRecord, Phase, ProgressRecord
+from orchestrator.cluster.task import TaskId, TaskType
+from orchestrator.launch.completion import TaskState
+from orchestrator.launch.job import LaunchPlan, TaskPlan
+from orchestrator.launch.run_dir import RunDir
+
+
+@dataclass
+class TaskRow:
+    """One task: its process now, and what its earlier ones left."""
+
+    plan: TaskPlan
+    starts: int = 0
+    """How often it was started."""
+    running: bool = False
+    pid: int | None = None
+    exit: ExitRecord | None = None
+    started_at: float = 0.0
+    """Monotonic seconds of the last start."""
+    restart_at: float | None = None
+    """Monotonic seconds at which it is to be started again, where that is decided."""
+    log_start: int = 0
+    """Size of its log, in bytes, when it was last started."""
+    checkpoint_at_start: int | None = None
+    first_step: int | None = None
+    """First global step that it reported since its last start."""
+    progress: ProgressRecord | None = None
+    evaluation: EvaluationRecord | None = None
+    stop_requested: bool = False
+    """The supervisor asked this start to end."""
+    end_reason: str | None = None
+    """Why the supervisor ended it against its will (a time limit)."""
+    given_up: bool = False
+    ended_by_us: bool = False
+    """Ended on request, after which nothing is to be judged."""
+
+    @property
+    def task(self) -> TaskId:
+        return self.plan.task
+
+    @property
+    def stepped(self) -> bool:
+        """It took a step since its last start."""
+        step = self.progress.step if self.progress is not None else None
+        return step is not None and self.first_step is not None and step > self.first_step
+
+    @property
+    def state(self) -> TaskState:
+        """What completion is told of it."""
+        code = self.exit.code if self.exit is not None else None
+        return TaskState(self.task, self.running or self.restart_at is not None, code, self.given_up)
+
+
+class TaskTable:
+    """All rows of a run, by task, in the order in which tasks are shown."""
+
+    def __init__(self, plan: LaunchPlan, run_dir: RunDir) -> None:
+        self._run_dir = run_dir
+        self._rows = {task.task: TaskRow(task) for task in sorted(plan.tasks, key=lambda item: item.task)}
+        self.checkpoint_step: int | None = None
+        """Step of the newest checkpoint that any task reported."""
+
+    def __iter__(self) -> Iterator[TaskRow]:
+        return iter(self._rows.values())
+
+    def __getitem__(self, task: TaskId) -> TaskRow:
+        return self._rows[task]
+
+    def __contains__(self, task: object) -> bool:
+        return task in self._rows
+
+    @property
+    def states(self) -> tuple[TaskState, ...]:
+        return tuple(row.state for row in self)
+
+    @property
+    def running(self) -> tuple[TaskId, ...]:
+        return tuple(row.task for row in self if row.running)
+
+    @property
+    def trainers(self) -> tuple[TaskRow, ...]:
+        return tuple(row for row in self if row.task.trains)
+
+    def replan(self, plan: LaunchPlan) -> None:
+        """Takes over the plan of a new attempt."""
+        for task in plan.tasks:
+            self._rows[task.task].plan = task
+
+    def starting(self, tasks: Collection[TaskId], now: float) -> None:
+        """Notes that `tasks` are about to be started, and forgets how they ended before."""
+        for task in tasks:
+            row = self._rows[task]
+            row.starts += 1
+            row.running, row.pid, row.exit = True, None, None
+            row.started_at, row.restart_at = now, None
+            row.log_start = _size(row.plan.log_path)
+            row.checkpoint_at_start = self.checkpoint_step
+            row.first_step, row.progress = None, None
+            row.stop_requested = row.given_up = row.ended_by_us = False
+            row.end_reason = None
+
+    def ended(self, task: TaskId, record: ExitRecord) -> TaskRow:
+        """Notes the end of a task's process."""
+        row = self._rows[task]
+        row.running, row.exit = False, record
+        row.ended_by_us = row.stop_requested
+        self.read_records([row])
+        return row
+
+    def read_records(self, rows: Iterable[TaskRow] | None = None) -> None:
+        """Reads what the tasks report on disk."""
+        for row in self if rows is None else rows:
+            records = self._run_dir.records(row.task)
+            progress = records.read(ProgressRecord)
+            if progress is not None:
+                row.progress = progress
+                if row.first_step is None and progress.step is not None:
+                    row.first_step = progress.step
+                self._see_checkpoint(progress.checkpoint_step)
+            row.evaluation = records.read(EvaluationRecord) or row.evaluation
+
+    def _see_checkpoint(self, step: int | None) -> None:
+        if step is not None and (self.checkpoint_step is None or step > self.checkpoint_step):
+            self.checkpoint_step = step
+
+    @property
+    def newest_evaluation(self) -> EvaluationRecord | None:
+        """The evaluation of the furthest step, whoever made it."""
+        found = [row.evaluation for row in self if row.evaluation is not None]
+        return max(found, key=lambda item: (item.global_step, item.time), default=None)
+
+    @property
+    def global_step(self) -> int | None:
+        """The furthest step that any training task reported."""
+        steps = [row.progress.step for row in self.trainers if row.progress and row.progress.step is not None]
+        return max(steps, default=None)
+
+    def already_trained(self) -> tuple[int, int] | None:
+        """(step, max_steps) where training had nothing to do from the very start."""
+        for row in self.trainers:
+            first, most = row.first_step, row.progress.max_steps if row.progress is not None else None
+            if row.starts == 1 and first is not None and most is not None and first >= most:
+                return first, most
+        return None
+
+    def late_starter(self, now: float, limit: float) -> TaskRow | None:
+        """A training task that showed no step within `limit` seconds of its start.
+
+        One that only waits for its peers is named last: it is not at fault.
+        """
+        late = [
+            row
+            for row in self.trainers
+            if row.running and now - row.started_at > limit and row.first_step is None and not _busy(row)
+        ]
+        late.sort(key=lambda row: row.progress is not None and row.progress.phase is Phase.WAITING)
+        return late[0] if late else None
+
+    def of_type(self, task_type: TaskType) -> tuple[TaskRow, ...]:
+        return tuple(row for row in self if row.task.type is task_type)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _busy(row: TaskRow) -> bool:
+    return row.progress is not None and row.progress.phase not in (Phase.STARTING, Phase.WAITING)
