@@ -15,10 +15,16 @@ _PLACES = {
     "PredictOutput": f"{_OUTPUTS}:PredictOutput",
     "RegressionOutput": f"{_OUTPUTS}:RegressionOutput",
     "ServingInputReceiver": f"{_RECEIVERS}:ServingInputReceiver",
+    "SupervisedInputReceiver": f"{_RECEIVERS}:SupervisedInputReceiver",
     "TensorServingInputReceiver": f"{_RECEIVERS}:TensorServingInputReceiver",
     "TrainOutput": f"{_OUTPUTS}:TrainOutput",
+    "UnsupervisedInputReceiver": f"{_RECEIVERS}:UnsupervisedInputReceiver",
     "build_parsing_serving_input_receiver_fn": f"{_BUILDERS}:build_parsing_serving_input_receiver_fn",
     "build_raw_serving_input_receiver_fn": f"{_BUILDERS}:build_raw_serving_input_receiver_fn",
+    "build_raw_supervised_input_receiver_fn": f"{_BUILDERS}:build_raw_supervised_input_receiver_fn",
+    "build_supervised_input_receiver_fn_from_input_fn": (
+        f"{_BUILDERS}:build_supervised_input_receiver_fn_from_input_fn"
+    ),
 }
 
 __all__ = list(_PLACES)

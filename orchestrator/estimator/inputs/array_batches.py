@@ -44,9 +44,11 @@ class ArrayBatches:
         if not self.shuffle:
             return tf.data.Dataset.range(rows).repeat(self.num_epochs).batch(chunk)
 
+        def order(seed: int) -> np.ndarray:
+            return np.random.default_rng(seed).permutation(rows)
+
         def permute(seed: tf.Tensor) -> tf.Tensor:
-            order = _call_numpy(lambda s: np.random.default_rng(s).permutation(rows), seed, [tf.int64], [[rows]])
-            return order[0]
+            return _call_numpy(order, seed, [tf.int64], [[rows]])[0]
 
         seeds = tf.data.Dataset.random()
         epochs = seeds if self.num_epochs is None else seeds.take(self.num_epochs)
