@@ -141,9 +141,9 @@ class TaskRecords:
             return None
         known = {f.name for f in fields(kind)}
         plain: dict[str, Any] = {key: item for key, item in value.items() if key in known}
-        if kind is ProgressRecord and "phase" in plain:
-            plain["phase"] = Phase(plain["phase"])
         try:
+            if kind is ProgressRecord and "phase" in plain:
+                plain["phase"] = Phase(plain["phase"])
             return kind(**plain)
         except (TypeError, ValueError):
             return None

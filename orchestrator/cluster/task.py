@@ -27,7 +27,7 @@ class TaskType(str, Enum):
 
 
 _RANK = {task_type: rank for rank, task_type in enumerate(TaskType)}
-_PRINTED = re.compile(r"^([a-z]+)[-:](\d+)$")
+_PRINTED = re.compile(r"([a-z]+)[-:]([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TaskId:
     @staticmethod
     def parse(text: str) -> TaskId:
         """Reads `worker-1` or `worker:1`; raises ConfigError for anything else."""
-        match = _PRINTED.match(text)
+        match = _PRINTED.fullmatch(text)
         if match and match[1] in TaskType._value2member_map_:
             return TaskId(TaskType(match[1]), int(match[2]))
         known = ", ".join(f"{task_type}-0" for task_type in TaskType)

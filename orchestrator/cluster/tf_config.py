@@ -154,20 +154,29 @@ def _decode_task(value: Any, addresses: Mapping[str, list[str]]) -> tuple[str, i
                 f' If "cluster" is set in TF_CONFIG, task {key} must be set.'
             )
     name, index = value.get("type", TaskType.WORKER.value), value.get("index", 0)
-    if name not in _KNOWN_TYPES and name not in addresses:
+    if not isinstance(name, str) or (name not in _KNOWN_TYPES and name not in addresses):
         raise TFConfigError(
             f"TF_CONFIG: 'task.type' is {name!r}; it must be one of {', '.join(_KNOWN_TYPES)}."
             f" {name} is not a valid task_type."
         )
-    try:
-        number = int(index)
-    except (TypeError, ValueError):
-        raise TFConfigError(f"TF_CONFIG: 'task.index' must be a whole number, not {index!r}.") from None
+    number = _whole_number(index)
+    if number is None:
+        raise TFConfigError(f"TF_CONFIG: 'task.index' must be a whole number, not {index!r}.")
     if number < 0:
         raise TFConfigError(f"TF_CONFIG: 'task.index' is {number}. Task index must be non-negative number.")
     if addresses and name != TaskType.EVALUATOR.value:
         _check_member(name, number, addresses)
     return name, number
+
+
+def _whole_number(value: Any) -> int | None:
+    """Also of "1", which TensorFlow accepts; None for 1.5 and true, which int() would round."""
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _check_member(name: str, index: int, addresses: Mapping[str, list[str]]) -> None:
