@@ -11,7 +11,9 @@ from typer.core import TyperCommand
 COMMAND_KEY = "orchestrator.command"
 """Where `CommandAfterDashes` leaves the command, in `ctx.meta`."""
 
-ConfigArgument = Annotated[Path, typer.Argument(help="Cluster file (YAML).", show_default=False)]
+ConfigArgument = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="Cluster file (YAML).", show_default=False)
+]
 ExperimentOption = Annotated[
     str | None,
     typer.Option(
@@ -77,7 +79,7 @@ class CommandAfterDashes(TyperCommand):
         return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        return [*super().collect_usage_pieces(ctx), "[-- COMMAND ...]"]
+        return [*(piece.strip("{}") for piece in super().collect_usage_pieces(ctx)), "[-- COMMAND ...]"]
 
 
 def command_of(ctx: typer.Context) -> tuple[str, ...]:

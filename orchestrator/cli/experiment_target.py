@@ -25,6 +25,7 @@ from orchestrator.errors import EnvironmentProblem, ExperimentError, near_miss
 
 PREPARE_FUNCTION = "prepare_data"
 CONFIG_PARAMETER = "config"
+_WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -36,6 +37,8 @@ class Signature:
     optional: tuple[str, ...]
     takes_any: bool
     """It has `**kwargs`."""
+    types: Mapping[str, str]
+    """The plain types that arguments are declared with: int, float, str or bool."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,6 +72,11 @@ class ExperimentTarget:
             Mistake(("params", name), f"unknown to {self}.{near_miss(name, known) or there_are}")
             for name in params
             if name not in known and not self.signature.takes_any
+        ]
+        found += [
+            Mistake(("params", name), f"{value!r} is not {_WORDS[declared]}, as {self} declares it.")
+            for name, value in params.items()
+            if value is not None and (declared := self.signature.types.get(name)) and not _fits(value, declared)
         ]
         if CONFIG_PARAMETER in params and self.signature.takes_any:
             found.append(Mistake(("params", CONFIG_PARAMETER), "given by the launcher. Remove it."))
@@ -110,6 +118,13 @@ def look_at(text: str, working_dir: Path) -> ExperimentTarget:
     definition = names.get(function)
     signature = _signature(definition) if isinstance(definition, ast.FunctionDef) else None
     return ExperimentTarget(module, function, path, signature, PREPARE_FUNCTION in names)
+
+
+def _fits(value: Any, declared: str) -> bool:
+    if isinstance(value, bool) or declared == "bool":
+        return isinstance(value, bool) and declared == "bool"
+    kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+    return isinstance(value, kinds[declared])
 
 
 def require_packages(target: ExperimentTarget) -> None:
@@ -229,4 +244,9 @@ def _signature(node: ast.FunctionDef) -> Signature | None:
         required=tuple(name for name, is_required in by_keyword if is_required),
         optional=tuple(name for name, is_required in by_keyword if not is_required),
         takes_any=arguments.kwarg is not None,
+        types={
+            argument.arg: argument.annotation.id
+            for argument in [*positional[1:], *arguments.kwonlyargs]
+            if isinstance(argument.annotation, ast.Name) and argument.annotation.id in _WORDS
+        },
     )
