@@ -154,6 +154,7 @@ class Supervisor:
                     raise
                 self._journal.note(f"{error} Planning again.")
                 plan = self._launcher.plan(self._job, self._attempt)
+        self._table.starting(tasks, self._clock.monotonic())
         self._journal.event(
             EventKind.ATTEMPT_STARTED, f"attempt {self._attempt} started", attempt=self._attempt
         )
