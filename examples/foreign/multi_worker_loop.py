@@ -1,6 +1,7 @@
-"""A custom training loop under MultiWorkerMirroredStrategy: plain TensorFlow, nothing of orchestrator.
+r"""A custom training loop under MultiWorkerMirroredStrategy: plain TensorFlow, nothing of orchestrator.
 
-    python launch.py run cluster_configs/local_multi_worker.yaml -- python examples/foreign/multi_worker_loop.py
+    python launch.py run cluster_configs/local_multi_worker.yaml -- \
+        python examples/foreign/multi_worker_loop.py --steps 300
 
 Every task runs this program; TF_CONFIG tells it which one it is and where to write.
 Started again it goes on from the last checkpoint.

@@ -1,6 +1,7 @@
-"""ParameterServerStrategy with a coordinator: plain TensorFlow 2, nothing of orchestrator.
+r"""ParameterServerStrategy with a coordinator: plain TensorFlow 2, nothing of orchestrator.
 
-    python launch.py run examples/foreign/coordinator.yaml -- python examples/foreign/parameter_server_coordinator.py
+    python launch.py run examples/foreign/coordinator.yaml -- \
+        python examples/foreign/parameter_server_coordinator.py --steps 300
 
 The chief drives; workers and parameter servers only serve until they are stopped.
 Started again it goes on from the last checkpoint.
