@@ -31,7 +31,7 @@ def test_an_experiment_holds_its_parts_for_good(parts: tuple[Estimator, TrainSpe
         experiment.estimator = None  # type: ignore[misc, assignment]
 
 
-@pytest.mark.parametrize(("index", "name"), enumerate(("estimator", "train_spec", "eval_spec")))
+@pytest.mark.parametrize(("index", "name"), list(enumerate(("estimator", "train_spec", "eval_spec"))))
 def test_a_wrong_part_is_named(parts: tuple[Estimator, TrainSpec, EvalSpec], index: int, name: str) -> None:
     wrong: list[Any] = list(parts)
     wrong[index] = None
