@@ -67,7 +67,8 @@ class Estimator:
     @property
     def config(self) -> RunConfig:
         """The RunConfig, completed: it names a model directory and a session configuration."""
-        return copy.deepcopy(self._config)
+        # Not a deep copy: strategies belong to their devices and cannot be copied.
+        return self._config.replace(session_config=copy.deepcopy(self._config.session_config))
 
     @property
     def params(self) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.cluster.records import Phase
-from orchestrator.estimator import checkpoints
+from orchestrator.estimator import checkpoints, stop_request
 from orchestrator.estimator.graph import EvaluationGraph, build_evaluation_graph
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.metric_summary import write_metrics
@@ -18,6 +18,7 @@ from orchestrator.estimator.progress import reporter_of
 from orchestrator.estimator.replicas import build_replicated_evaluation_graph
 from orchestrator.estimator.session import HookedSession
 from orchestrator.estimator.session_opening import SessionTarget, finalize, open_as_chief
+from orchestrator.estimator.stop_request import StopRequested
 from orchestrator.estimator.strategies import session_config_for
 from orchestrator.estimator.warm_starting import add_warm_start
 
@@ -65,6 +66,8 @@ def run_evaluation(
     target = SessionTarget(
         model.config.evaluation_master, session_config_for(model.config, model.config.eval_distribute)
     )
+    stop = stop_request.current()
+    asked_before = stop.is_set()
     started = time.monotonic()
     for hook in all_hooks:
         hook.begin()
@@ -72,6 +75,8 @@ def run_evaluation(
     with HookedSession(lambda: open_as_chief(graph.scaffold, target, lambda: checkpoint), all_hooks) as session:
         while not session.should_stop():
             session.run(graph.update)
+            if stop.is_set() and not asked_before:
+                raise StopRequested("asked to stop while evaluating")
     log.info("Evaluated %d batches in %.3f s.", limit.done, time.monotonic() - started)
     return result.values
 

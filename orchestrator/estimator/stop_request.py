@@ -9,6 +9,10 @@ from __future__ import annotations
 import time
 
 
+class StopRequested(Exception):
+    """Work that leaves nothing behind (an evaluation) was broken off because of a request to stop."""
+
+
 class StopRequest:
     """A flag that can be set from a signal handler (a threading.Event cannot, it takes a lock)."""
 

@@ -1,0 +1,220 @@
+"""Evaluating checkpoints as they appear, and exporting them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from orchestrator.cluster.records import Phase, ProgressRecord, TaskEnvironment, TaskRecords
+from orchestrator.cluster.task import TaskId, TaskType
+from orchestrator.estimator.logger import log
+from orchestrator.estimator.progress import reporter_of
+from orchestrator.estimator.specs import EvalSpec
+from orchestrator.estimator.stop_request import StopRequest, StopRequested
+
+POLL_SECONDS = 0.5
+_LEADERS = (TaskType.CHIEF, TaskType.MASTER, TaskType.WORKER)
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Metrics of one checkpoint and what its exporters returned."""
+
+    checkpoint: str
+    metrics: dict[str, Any]
+    exports: list[Any]
+
+    @property
+    def global_step(self) -> int:
+        return int(self.metrics[tf.compat.v1.GraphKeys.GLOBAL_STEP])
+
+
+class CheckpointEvaluator:
+    """Evaluates and exports checkpoints of one estimator, each at most once."""
+
+    def __init__(self, estimator: Any, eval_spec: EvalSpec, max_steps: int | None) -> None:
+        self._estimator = estimator
+        self._spec = eval_spec
+        self._max_steps = max_steps
+        self.last: EvaluationResult | None = None
+
+    def new_checkpoint(self) -> str | None:
+        """The newest checkpoint, unless it was evaluated already."""
+        newest = self._estimator.latest_checkpoint()
+        return None if self.last is not None and newest == self.last.checkpoint else newest
+
+    def evaluate(self, checkpoint: str, nothing_follows: bool = False) -> EvaluationResult:
+        """Evaluates on every input of the spec, calls the exporters and records the result.
+
+        The export is the final one where `max_steps` is reached; the record is
+        the final one also where `nothing_follows`.
+        """
+        spec = self._spec
+        results = {
+            item.name: self._estimator.evaluate(
+                input_fn=item.input_fn,
+                steps=item.steps,
+                name=item.name,
+                checkpoint_path=checkpoint,
+                hooks=spec.hooks,
+            )
+            for item in spec.inputs
+        }
+        metrics = spec.merged_metrics(results)
+        step = int(metrics[tf.compat.v1.GraphKeys.GLOBAL_STEP])
+        reached = self._max_steps is not None and step >= self._max_steps
+        exports = self._export(checkpoint, metrics, reached)
+        self.last = EvaluationResult(checkpoint, metrics, exports)
+        reporter = reporter_of(_environment(self._estimator))
+        reporter.evaluated(metrics, step, spec.inputs[0].name, checkpoint, final=reached or nothing_follows)
+        return self.last
+
+    def _export(self, checkpoint: str, metrics: dict[str, Any], final: bool) -> list[Any]:
+        base = os.path.join(os.fsdecode(self._estimator.model_dir), "export")
+        return [
+            exporter.export(
+                estimator=self._estimator,
+                export_path=os.path.join(base, exporter.name),
+                checkpoint_path=checkpoint,
+                eval_result=metrics,
+                is_the_final_export=final,
+            )
+            for exporter in self._spec.exporters
+        ]
+
+
+class EvaluateWhenSaved(tf.compat.v1.train.CheckpointSaverListener):
+    """Evaluates, beside training in one process, what the checkpoint saver has written.
+
+    The checkpoint of the start is left out; later ones are left out while the
+    throttle time since the last evaluation is not over; the last one never is.
+    """
+
+    def __init__(
+        self,
+        evaluator: CheckpointEvaluator,
+        throttle_secs: float,
+        stop: StopRequest,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._evaluator = evaluator
+        self._throttle_secs = throttle_secs
+        self._stop = stop
+        self._clock = clock
+        self._seen_first = False
+        self._last_time: float | None = None
+        self._last_step: int | None = None
+
+    def begin(self) -> None:
+        self._seen_first = False
+
+    def after_save(self, session: Any, global_step_value: Any) -> bool:
+        if not self._seen_first:
+            self._seen_first = True
+            return False
+        if self._last_time is not None and self._clock() - self._last_time < self._throttle_secs:
+            log.info("This checkpoint is not evaluated: throttle_secs is %g.", self._throttle_secs)
+            return False
+        return self._evaluate(int(global_step_value), nothing_follows=False)
+
+    def end(self, session: Any, global_step_value: Any) -> None:
+        if int(global_step_value) != self._last_step:
+            self._evaluate(int(global_step_value), nothing_follows=True)
+
+    def _evaluate(self, step: int, nothing_follows: bool) -> bool:
+        """Returns whether training is to stop."""
+        checkpoint = self._evaluator.new_checkpoint()
+        if checkpoint is None or self._stop.is_set():
+            return self._stop.is_set()
+        self._last_time, self._last_step = self._clock(), step
+        try:
+            self._evaluator.evaluate(checkpoint, nothing_follows)
+        except StopRequested:
+            return True
+        return False
+
+
+class TrainingWatch:
+    """Whether the training that an evaluator belongs to has ended, as far as can be known."""
+
+    def __init__(self, environment: TaskEnvironment | None) -> None:
+        self._environment = environment
+
+    def record(self) -> ProgressRecord | None:
+        """The record of the task that leads training; None without launcher or before its first one."""
+        if self._environment is None:
+            return None
+        for task_type in _LEADERS:
+            records = TaskRecords.of(self._environment.run_dir, TaskId(task_type, 0))
+            record = records.read(ProgressRecord)
+            if record is not None:
+                return record
+        return None
+
+    def has_ended(self) -> bool:
+        """Whether the chief has said that it is done: its last checkpoint is complete."""
+        record = self.record()
+        return record is not None and record.phase is Phase.DONE
+
+
+def evaluate_continuously(
+    evaluator: CheckpointEvaluator,
+    spec: EvalSpec,
+    max_steps: int | None,
+    watch: TrainingWatch,
+    stop: StopRequest,
+) -> None:
+    """Evaluates new checkpoints until the one of `max_steps`, or the last one of a training that has ended.
+
+    Ends without evaluating once `stop` is set. Raises what evaluation raises,
+    except where the checkpoint was deleted meanwhile: then a newer one is taken.
+    """
+    _wait(spec.start_delay_secs, watch, stop)
+    while not stop.is_set():
+        ended = watch.has_ended()  # before looking for checkpoints: the last one is complete by then
+        started = time.monotonic()
+        checkpoint = evaluator.new_checkpoint()
+        if checkpoint is not None:
+            _evaluate_if_there(evaluator, checkpoint, ended)
+        last = evaluator.last
+        if last is not None and max_steps is not None and last.global_step >= max_steps:
+            log.info("The evaluator ends: global step %d has reached max_steps %d.", last.global_step, max_steps)
+            return
+        if ended and evaluator.new_checkpoint() is None:
+            log.info("The evaluator ends: training has ended, and its last checkpoint is evaluated.")
+            return
+        pause = spec.throttle_secs - (time.monotonic() - started)
+        _wait(pause if checkpoint is not None else POLL_SECONDS, watch, stop)
+
+
+def _evaluate_if_there(evaluator: CheckpointEvaluator, checkpoint: str, ended: bool) -> None:
+    try:
+        evaluator.evaluate(checkpoint, nothing_follows=ended)
+    except StopRequested:
+        log.info("The evaluation was broken off: this task is asked to end.")
+    except (tf.errors.OpError, ValueError):
+        if tf.train.latest_checkpoint(os.path.dirname(checkpoint)) == checkpoint or _is_complete(checkpoint):
+            raise
+        log.warning("Checkpoint %s was deleted before it could be evaluated; the next one is taken.", checkpoint)
+
+
+def _is_complete(checkpoint: str) -> bool:
+    return bool(tf.io.gfile.exists(checkpoint + ".index"))
+
+
+def _wait(seconds: float, watch: TrainingWatch, stop: StopRequest) -> None:
+    """Sleeps, but not beyond the end of training or a request to stop."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not watch.has_ended():
+        if stop.wait(min(POLL_SECONDS, max(0.0, deadline - time.monotonic()))):
+            return
+
+
+def _environment(estimator: Any) -> TaskEnvironment | None:
+    environment = getattr(estimator.config, "task_environment", None)
+    return environment if isinstance(environment, TaskEnvironment) else None
