@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 import orchestrator
-from orchestrator.cli import check, render, schema
+from orchestrator.cli import check, logs, render, run, schema, status, stop
 from orchestrator.cli.arguments import CommandAfterDashes
 from orchestrator.errors import OrchestratorError
 
@@ -24,8 +24,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("run", cls=CommandAfterDashes)(run.run)
 app.command("render", cls=CommandAfterDashes)(render.render)
 app.command("check", cls=CommandAfterDashes)(check.check)
+app.command("status")(status.status)
+app.command("logs")(logs.logs)
+app.command("stop")(stop.stop)
 app.add_typer(schema.app, name="config")
 
 

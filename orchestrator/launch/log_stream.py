@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from orchestrator.cluster.task import TaskId
 
 TAIL_BYTES = 64 * 1024
 FOLLOW_SECONDS = 0.2
 _CHUNK = 256 * 1024
+Key = TypeVar("Key", bound=Hashable)
 
 
 def tail(path: Path, lines: int, since: int = 0, limit: int = TAIL_BYTES) -> tuple[str, ...]:
@@ -84,21 +86,21 @@ def prefixed(source: TaskId | str, line: str, width: int) -> str:
 
 
 def read_logs(
-    paths: Mapping[TaskId, Path],
+    paths: Mapping[Key, Path],
     finished: Callable[[], bool] | None = None,
     sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[tuple[TaskId, str]]:
+) -> Iterator[tuple[Key, str]]:
     """The lines of several logs; with `finished`, follows them until it says so.
 
     Without `finished` the logs come one after the other; followed, lines come
     as they are written.
     """
-    readers = {task: LineReader(path) for task, path in paths.items()}
+    readers = {name: LineReader(path) for name, path in paths.items()}
     while True:
         last = finished is None or finished()  # asked first, so that what was written before the end is read
-        for task, reader in readers.items():
+        for name, reader in readers.items():
             lines = reader.read() + (reader.rest() if last else [])
-            yield from ((task, line) for line in lines)
+            yield from ((name, line) for line in lines)
         if last:
             return
         sleep(FOLLOW_SECONDS)

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.cluster.files import write_json_atomically
 from orchestrator.cluster.records import ExitRecord
-from orchestrator.cluster.task import TaskId
+from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.launch.clock import Clock
 from orchestrator.launch.completion import describe_exit
 from orchestrator.launch.events import EventKind, EventLog, RunEvent
@@ -63,7 +63,9 @@ class RunJournal:
         job = self._job
         text = f"{job.name}: {job.size} tasks, {job.strategy} strategy, {plan.launcher} launcher"
         self.plan(plan)
-        self.event(EventKind.RUN_STARTED, text, model_dir=self._job.model_dir)
+        serving = [task for task in plan.tasks if task.task.type is not TaskType.EVALUATOR]
+        addresses = [task.address for task in serving if task.address and plan.cluster is not None]
+        self.event(EventKind.RUN_STARTED, text, model_dir=job.model_dir, addresses=addresses)
         for note in plan.notes:
             self.note(note)
         self.save()
@@ -157,6 +159,7 @@ class RunJournal:
             launcher=self._launcher,
             strategy=self._job.strategy.value,
             model_dir=self._job.model_dir,
+            run_dir=str(self._job.run_dir),
             attempt=self._attempt,
             restarts=self._restarts,
             exit_code=self._exit_code,

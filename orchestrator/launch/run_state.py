@@ -34,6 +34,8 @@ class RunState:
     launcher: str = ""
     strategy: str = ""
     model_dir: str = ""
+    run_dir: str = ""
+    """As the tasks were told it: the mark by which their processes are found."""
     attempt: int = 0
     restarts: int = 0
     exit_code: int | None = None
@@ -62,6 +64,7 @@ class RunState:
             "launcher": self.launcher,
             "strategy": self.strategy,
             "model_dir": self.model_dir,
+            "run_dir": self.run_dir,
             "attempt": self.attempt,
             "restarts": self.restarts,
             "exit_code": self.exit_code,
@@ -93,6 +96,7 @@ class RunState:
                 launcher=str(value.get("launcher", "")),
                 strategy=str(value.get("strategy", "")),
                 model_dir=str(value.get("model_dir", "")),
+                run_dir=str(value.get("run_dir", run_dir.path)),
                 attempt=int(value.get("attempt", 0)),
                 restarts=int(value.get("restarts", 0)),
                 exit_code=value.get("exit_code"),
@@ -177,11 +181,11 @@ def find_run(text: str, runs: Path = Path("runs")) -> RunDir:
     """
     for candidate in (Path(text), runs / text):
         if RunDir(candidate).launcher.exists():
-            return RunDir(candidate.resolve())
+            return RunDir(candidate.absolute())
     found = _runs_under(runs)
     named = [path for path in found if path.name.startswith(f"{text}-")]
     if named:
-        return RunDir(named[0].resolve())
+        return RunDir(named[0].absolute())
     hint = f" The newest are: {', '.join(path.name for path in found[:5])}." if found else ""
     raise RunDirectoryError(f"there is no run '{text}', neither as a path nor under {runs}/.{hint}")
 

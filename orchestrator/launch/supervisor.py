@@ -1,8 +1,7 @@
 """The loop that runs a job: starts it, watches it, restarts or ends it, and leaves nothing behind.
 
-What is decided stands in pure modules (`completion`, `restart`, `root_cause`,
-`stopping`); this one tells them what happened and does what they say. Time
-comes from the clock it is given, and passes only in `Launcher.poll`.
+Decisions are made in `completion`, `judge` and `stopping`, and carried out
+here. Time comes from a clock that is given, and passes in `Launcher.poll`.
 """
 
 from __future__ import annotations
@@ -268,7 +267,9 @@ class Supervisor:
         self._ending = StopSequence([row.task for row in rows if row.running], now, grace)
         self._outcome, self._reaping = outcome, None
         if not outcome.restarts:
-            self._journal.event(EventKind.STOPPING, outcome.why, grace_seconds=grace)
+            asked = f": asked for a checkpoint, waiting up to {grace:g} s"
+            text = outcome.why + (asked if outcome.phase is RunPhase.STOPPED else "")
+            self._journal.event(EventKind.STOPPING, text, grace_seconds=grace)
         self._journal.phase(RunPhase.RESTARTING if outcome.restarts else RunPhase.STOPPING)
 
     def _advance(self, sequence: StopSequence, now: float) -> bool:

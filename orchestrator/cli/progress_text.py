@@ -1,0 +1,139 @@
+"""How a run is put into words while it goes on: pure, one line each, made for 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from orchestrator.cli.job_options import ResolvedJob
+from orchestrator.cluster.records import Phase
+from orchestrator.cluster.task import TaskId, TaskType
+from orchestrator.launch.job import Job
+from orchestrator.launch.restart import Action, scope
+from orchestrator.launch.snapshot import RunPhase, Snapshot, TaskView
+from orchestrator.launch.summary import format_metrics, format_seconds, shown_path
+
+_LABEL = 8
+MOST_TASKS = 12
+"""So many tasks have a line of their own; of more, those with something to tell."""
+
+
+def header(resolved: ResolvedJob) -> Iterator[str]:
+    """What is about to run, and where it leaves things."""
+    job = resolved.job
+    yield f"{job.name}: {_counts(job)}"
+    what = str(resolved.target) if resolved.target is not None else " ".join(job.command)
+    yield _line("runs", what if len(what) <= 200 else what[:197] + "...")
+    name = resolved.config.strategy.name.value if resolved.config.strategy is not None else "not declared"
+    yield _line("strategy", f"{name}; {restart_rule(job)}")
+    yield _line("run", shown_path(str(job.run_dir)))
+    yield _line("model", shown_path(job.model_dir))
+    for note in resolved.notes:
+        yield _line("note", note)
+
+
+def restart_rule(job: Job) -> str:
+    """What a lost training task restarts, in words."""
+    if job.policy.max_restarts == 0:
+        return "a lost task ends the run (max_restarts 0)"
+    if job.size == 1:
+        return f"restarted when lost, {job.policy.max_restarts} times at most"
+    scopes = {
+        scope(TaskId(kind, 0), job.strategy, job.policy)
+        for kind in job.tasks
+        if kind is not TaskType.EVALUATOR
+    }
+    if scopes == {Action.RESTART_TASK}:
+        return "a lost task is restarted alone"
+    if scopes == {Action.RESTART_ATTEMPT}:
+        return "a lost task restarts all of them"
+    alone = [
+        str(kind)
+        for kind in job.tasks
+        if scope(TaskId(kind, 0), job.strategy, job.policy) is Action.RESTART_TASK
+    ]
+    return (
+        f"a lost {' or '.join(alone)} is restarted alone, any other with all" if alone else "restarts by role"
+    )
+
+
+def ports_line(addresses: Sequence[str]) -> str:
+    """Which ports are open to whom."""
+    if not addresses:
+        return _line("ports", "none")
+    ports = ", ".join(address.rsplit(":", 1)[-1] for address in addresses)
+    return _line("ports", f"{ports}: TensorFlow opens them on every interface, to anybody")
+
+
+def task_line(view: TaskView, width: int) -> str:
+    """`worker-0  running  step 420`: one task's state."""
+    words = [f"{view.task!s:<{width}}", _doing(view)]
+    if view.progress is not None and view.progress.step is not None and view.task.trains:
+        words.append(f"step {view.progress.step}")
+    if view.evaluation is not None and view.evaluation.metrics:
+        words.append(f"step {view.evaluation.global_step}: {format_metrics(view.evaluation.metrics)}")
+    if view.starts > 1:
+        words.append(f"(start {view.starts})")
+    return "  ".join(words)
+
+
+def shown_tasks(views: Sequence[TaskView]) -> tuple[list[TaskView], int]:
+    """The tasks that get a line, and how many of the others run quietly."""
+    if len(views) <= MOST_TASKS:
+        return list(views), 0
+    chosen = [v for v in views if v.state != "running" or not v.task.trains or v.task.index == 0][:MOST_TASKS]
+    return chosen, len(views) - len(chosen)
+
+
+def progress_line(snapshot: Snapshot) -> str:
+    """`step 420/1000  350 steps/s  loss 0.31  eta 0:02  |  step 400: accuracy 0.95`."""
+    if snapshot.stop_seconds_left is not None and snapshot.phase is RunPhase.STOPPING:
+        left = max(0.0, snapshot.stop_seconds_left)
+        return f"stopping: waiting for a checkpoint, {left:.0f} s left; Ctrl-C again kills"
+    lead = snapshot.lead
+    words: list[str] = []
+    if snapshot.step is not None:
+        most = f"/{lead.max_steps}" if lead is not None and lead.max_steps is not None else ""
+        words.append(f"step {snapshot.step}{most}")
+    if lead is not None and lead.steps_per_second:
+        words.append(f"{lead.steps_per_second:.4g} steps/s")
+    if lead is not None and lead.loss is not None:
+        words.append(f"loss {lead.loss:.4g}")
+    if snapshot.seconds_left and snapshot.phase is RunPhase.RUNNING:
+        words.append(f"{format_seconds(snapshot.seconds_left)} left")
+    evaluation = snapshot.evaluation
+    if evaluation is not None and evaluation.metrics:
+        words.append(f"| step {evaluation.global_step}: {format_metrics(evaluation.metrics)}")
+    if snapshot.phase is RunPhase.DRAINING:
+        words.append("| evaluating the last checkpoint")
+    elif not words or snapshot.phase is not RunPhase.RUNNING:
+        words.insert(0, _phase_words(snapshot))
+    return "  ".join(words)
+
+
+def _phase_words(snapshot: Snapshot) -> str:
+    if snapshot.phase is not RunPhase.RUNNING:
+        return str(snapshot.phase)
+    alive = sum(view.state == "running" for view in snapshot.tasks)
+    return f"{alive} of {len(snapshot.tasks)} tasks running, no step yet"
+
+
+def _doing(view: TaskView) -> str:
+    if view.state != "running" or view.progress is None:
+        failed = view.state == "failed" and view.code is not None
+        return f"{view.state} ({view.code})" if failed else view.state
+    if view.progress.phase is Phase.WAITING:
+        return "waiting for peers"
+    return str(view.progress.phase)
+
+
+def _counts(job: Job) -> str:
+    if job.size == 1:
+        return "one process"
+    names = [
+        f"{r.replicas} {kind}" if r.replicas > 1 else str(kind) for kind, r in job.tasks.items() if r.replicas
+    ]
+    return ", ".join(names)
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:{_LABEL}}  {text}"

@@ -1,0 +1,151 @@
+"""`run`: starts a job, stays with it to its end, and says how it went."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from orchestrator.cli import progress_text
+from orchestrator.cli.arguments import (
+    ConfigArgument,
+    DataDirOption,
+    ExperimentOption,
+    ModelDirOption,
+    RunDirOption,
+    SetOption,
+    command_of,
+)
+from orchestrator.cli.display import Display, make_display
+from orchestrator.cli.job_options import JobOptions, ResolvedJob, resolve
+from orchestrator.cluster.files import write_json_atomically
+from orchestrator.cluster.task import TaskId
+from orchestrator.errors import EnvironmentProblem, RunDirectoryError
+from orchestrator.launch.completion import EXIT_INTERRUPTED, EXIT_TERMINATED
+from orchestrator.launch.registry import make_launcher
+from orchestrator.launch.run_dir import RunDir
+from orchestrator.launch.run_result import RunResult, StopRequest
+from orchestrator.launch.summary import last_words, write_summary
+from orchestrator.launch.supervisor import Supervisor
+
+
+def run(
+    ctx: typer.Context,
+    *,
+    config: ConfigArgument,
+    experiment: ExperimentOption = None,
+    model_dir: ModelDirOption = None,
+    run_dir: RunDirOption = None,
+    data_dir: DataDirOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Start every task of CONFIG, show progress, restart what is lost, and end with the last evaluation.
+
+    The first Ctrl-C asks for a checkpoint and waits for it, the second kills.
+    Exit codes: 0 done, 1 the job failed, 2 wrong input, 3 the machine lacks
+    something, 130 Ctrl-C, 143 SIGTERM.
+    """
+    options = JobOptions(
+        config, experiment, model_dir, run_dir, data_dir, tuple(overrides or ()), command_of(ctx)
+    )
+    raise typer.Exit(carry_out(resolve(options), Console(highlight=False)))
+
+
+def carry_out(resolved: ResolvedJob, console: Console) -> int:
+    """Runs a resolved job to its end; the exit code. Raises OrchestratorError when it cannot start."""
+    job = resolved.job
+    tasks = [TaskId(kind, i) for kind, request in job.tasks.items() for i in range(request.replicas)]
+    display = make_display(console, tasks)
+    _make_directories(resolved)
+    for number, line in enumerate(progress_text.header(resolved)):
+        display.say(line, "bold" if number == 0 else "")
+    supervisor = Supervisor(make_launcher(resolved.config.launcher, job.run_dir), job, observer=display)
+    with stop_signals(supervisor, display, job.policy.grace_seconds), display.open():
+        result = supervisor.run()
+    _conclude(resolved, result, display)
+    return result.exit_code
+
+
+def _make_directories(resolved: ResolvedJob) -> None:
+    """The run directory with what the tasks read there, and the model directory."""
+    run_dir = RunDir(resolved.job.run_dir)
+    run_dir.create()
+    model_dir = resolved.job.model_dir
+    if "://" not in model_dir:
+        try:
+            Path(model_dir).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot make model directory {model_dir}: {error.strerror}.") from error
+    if resolved.experiment is None:
+        return
+    try:
+        write_json_atomically(run_dir.experiment, resolved.experiment)
+    except OSError as error:
+        raise RunDirectoryError(f"cannot write {run_dir.experiment}: {error.strerror}.") from error
+
+
+def _conclude(resolved: ResolvedJob, result: RunResult, display: Display) -> None:
+    """Writes the summary and says the last words, the verdict last of all."""
+    try:
+        write_summary(resolved.job, result, time.time())
+    except OSError as error:
+        display.say(f"cannot write summary.json: {error.strerror or error}", "red")
+    display.say("")
+    for number, line in enumerate(last_words(resolved.job, result, program())):
+        display.say(line, "bold" if number == 0 else "")
+    for note in result.notes:
+        display.say(f"  note    {note}", "yellow")
+    if result.root_cause is not None:
+        display.say("")
+        if result.why and result.root_cause.end.task is not None:
+            display.say(result.why)
+        for line in result.root_cause.render().splitlines():
+            display.say(line, "red")
+
+
+def program() -> str:
+    """How this command line was called, for lines that can be copied."""
+    name = Path(sys.argv[0]).name
+    return f"python {sys.argv[0]}" if name.endswith(".py") and name != "__main__.py" else "orchestrator"
+
+
+@contextlib.contextmanager
+def stop_signals(supervisor: Supervisor, display: Display, grace: float) -> Iterator[None]:
+    """Turns signals into stop requests while the context lasts.
+
+    SIGINT asks for a checkpoint, a second one kills; SIGTERM and SIGHUP ask
+    too. SIGHUP stays ignored where it was (nohup).
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if interrupts:
+            supervisor.hurry()
+        interrupts.append(number)
+        supervisor.request_stop(StopRequest(EXIT_INTERRUPTED, "Ctrl-C"))
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        supervisor.request_stop(StopRequest(EXIT_TERMINATED, signal.Signals(number).name))
+
+    interrupts: list[int] = []
+    handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
+        signal.SIGINT: interrupt,
+        signal.SIGTERM: terminate,
+    }
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        handlers[signal.SIGHUP] = terminate
+    before: dict[signal.Signals, Any] = {
+        number: signal.signal(number, handler) for number, handler in handlers.items()
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
