@@ -39,7 +39,7 @@ def experiment(
     Args:
       config: where this task runs.
       max_steps: global step at which training ends; the learning rate falls to zero until then.
-      batch_size: examples a step. Synchronous replicas share it; with parameter servers each task has its own.
+      batch_size: examples a step. Synchronous replicas share it; each parameter-server task has its own.
       learning_rate: of Adam, at the start.
       seed: of the initial weights and of the order of the training examples.
 

@@ -46,8 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         code = failure.report(error, environment)
         return failure.preparation_code(error) if arguments.prepare else code
-    finally:
-        logging.shutdown()
 
 
 def _prepare(request: ExperimentRequest) -> None:

@@ -11,6 +11,9 @@ from collections.abc import MutableMapping
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
 """Set before TensorFlow is imported, where the user has not chosen otherwise."""
 
+OURS = ("orchestrator", "tensorflow.estimator")
+"""Loggers whose information is for the user; the second is the engine's, where Estimator's always was."""
+
 
 def quiet_start(environ: MutableMapping[str, str] | None = None) -> None:
     """Sets the variables of `QUIET`; call it before TensorFlow is imported."""
@@ -37,7 +40,8 @@ def configure() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("orchestrator").setLevel(logging.INFO)
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.INFO)
     for name in ("tensorflow", "absl"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
