@@ -104,7 +104,7 @@ class ConfigFile:
         for change in reversed(self.changes):
             if path[: len(change.path)] == change.path:
                 return change
-            if path and change.path[: len(path)] == path and self.document.line(path) is None:
+            if path and change.path[: len(path)] == path and not self.document.holds(path):
                 return change
         return None
 

@@ -48,9 +48,10 @@ def _count_mistakes(config: ClusterConfig, tasks: Sections, for_command: bool) -
         yield Mistake(("tasks",), "no task at all. Write at least 'chief: {replicas: 1}'.")
         return
     yield from _too_many(tasks)
-    if config.promote_worker_to_chief:
-        yield from _promotion_mistakes(config)
-    if not training_tasks(tasks):
+    promotion = [*_promotion_mistakes(config)]
+    if promotion:
+        yield from promotion
+    elif not training_tasks(tasks):
         idle = " and ".join(task_type.value for task_type in tasks)
         yield Mistake(
             ("tasks",),
@@ -79,6 +80,8 @@ def _too_many(tasks: Sections) -> Iterator[Mistake]:
 
 
 def _promotion_mistakes(config: ClusterConfig) -> Iterator[Mistake]:
+    if not config.promote_worker_to_chief:
+        return
     path = ("promote_worker_to_chief",)
     chief, worker = config.tasks.chief, config.tasks.worker
     if chief is not None and chief.replicas:

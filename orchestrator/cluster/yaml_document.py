@@ -54,13 +54,21 @@ class YamlDocument:
             return YamlDocument(root, loader.construct_document(root))
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
-            problem = str(getattr(error, "problem", None) or str(error).splitlines()[0])
+            said = [getattr(error, "context", None), getattr(error, "problem", None)]
+            problem = ", ".join(part for part in said if part) or str(error).splitlines()[0]
             hint = " (indent with spaces, not tabs)" if "'\\t'" in problem else ""
             raise NotYaml(problem + hint, mark.line + 1 if mark is not None else None) from None
         except RecursionError:
             raise NotYaml("nested too deeply") from None
         except ValueError as error:  # for example of the date 2024-99-99
             raise NotYaml(f"{error}; put text in quotes") from None
+        except (
+            LookupError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+        ):  # PyYAML's own, for example of !!int ''
+            raise NotYaml("a value does not fit its tag ('!!')") from None
         finally:
             if loader is not None:
                 loader.dispose()
@@ -69,16 +77,24 @@ class YamlDocument:
         """A fresh copy, in which nothing stands twice: a change at one place is none elsewhere."""
         return _copy(self._value)
 
+    def holds(self, path: KeyPath) -> bool:
+        """Whether the text itself has that key."""
+        return len(self._marks(path)) == len(path)
+
     def line(self, path: KeyPath) -> int | None:
-        """The line of a key, from 1; None when the text does not hold it."""
-        node, line = self._root, None
+        """The line, from 1, of a key or of the innermost key around it that the text has."""
+        marks = self._marks(path)
+        return marks[-1].line + 1 if marks else None
+
+    def _marks(self, path: KeyPath) -> list[yaml.Mark]:
+        node, marks = self._root, []
         for step in path:
             found = _step(node, step)
             if found is None:
-                return None
+                break
             mark, node = found
-            line = mark.line + 1
-        return line
+            marks.append(mark)
+        return marks
 
     def mistakes(self) -> list[Mistake]:
         """Keys that stand twice or are no text; values that contain themselves or are too many."""
