@@ -1,0 +1,123 @@
+"""The plan of an attempt on this machine: pure, given the addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestrator.cluster import tf_config
+from orchestrator.cluster.records import ENV_DATA_DIR, ENV_MODEL_DIR, ENV_RUN_DIR, ENV_TASK, TaskEnvironment
+from orchestrator.cluster.spec import ClusterSpec
+from orchestrator.cluster.task import TaskId
+from orchestrator.launch.job import Job, LaunchPlan, StartMethod, TaskPlan
+from orchestrator.launch.ports import REUSE_PORT_VARIABLE
+from orchestrator.launch.process_marks import PLACEHOLDER
+from orchestrator.launch.run_dir import RunDir
+from orchestrator.launch.start_method import ParentFacts, choose, gpu_visible, wanted_method
+
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
+"""Set for tasks and their parent unless the user has set them: few TensorFlow messages, output at once."""
+TFDS_DATA_DIR = "TFDS_DATA_DIR"
+
+
+def all_tasks(job: Job) -> list[TaskId]:
+    """Every task of a job, in the order in which tasks are shown."""
+    return sorted(
+        TaskId(kind, index) for kind, request in job.tasks.items() for index in range(request.replicas)
+    )
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """What tasks inherit: everything but another cluster's TF_CONFIG and another run's variables."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name != tf_config.VARIABLE and not name.startswith("ORCHESTRATOR_")
+    }
+
+
+def parent_environment(job: Job, environ: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of the warm parent: that of a task without what makes it a task."""
+    own = {ENV_RUN_DIR: str(job.run_dir), ENV_TASK: PLACEHOLDER}
+    return {**QUIET, **inherited(environ), **job.env, **own}
+
+
+def preparation_environment(job: Job, environ: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of the prepare command."""
+    env = {**parent_environment(job, environ), **_places(job), ENV_MODEL_DIR: job.model_dir}
+    if job.data_dir is not None:
+        env[ENV_DATA_DIR] = job.data_dir
+    del env[ENV_TASK]  # it is no task, and must not be taken for one
+    return env
+
+
+def task_environment(plan: TaskPlan, environ: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of a planned task."""
+    return {**inherited(environ), **plan.env}
+
+
+def make_plan(
+    job: Job, attempt: int, addresses: Mapping[TaskId, str], *, environ: Mapping[str, str], interpreter: str
+) -> LaunchPlan:
+    """The plan of one attempt. `addresses` is empty for a lone process, which gets no TF_CONFIG."""
+    by_type: dict[str, list[str]] = {}
+    for task in all_tasks(job):
+        if task in addresses:
+            by_type.setdefault(task.type.value, []).append(addresses[task])
+    cluster = ClusterSpec.of({**by_type}) if by_type else None
+    of_parent = parent_environment(job, environ)
+    parent = ParentFacts(interpreter, of_parent, gpu_visible(of_parent), job.working_dir)
+    plans = []
+    for task in all_tasks(job):
+        env = _own_variables(job, attempt, task, environ)
+        if cluster is not None:
+            model_dir = None if job.is_experiment else job.model_dir
+            env[tf_config.VARIABLE] = tf_config.for_task(cluster, task, model_dir).encode()
+            env[REUSE_PORT_VARIABLE] = "1"
+        command = job.tasks[task.type].command or job.command
+        start = choose(wanted_method(job), command, {**inherited(environ), **env}, parent)
+        plans.append(_task_plan(job, task, env, start, addresses.get(task)))
+    return LaunchPlan(job, attempt, cluster, tuple(plans), "local", notes=_notes(environ))
+
+
+def _own_variables(job: Job, attempt: int, task: TaskId, environ: Mapping[str, str]) -> dict[str, str]:
+    """What is set for a task, but for its cluster."""
+    quiet = {name: value for name, value in QUIET.items() if name not in environ}
+    told = TaskEnvironment(job.run_dir, task, attempt, job.model_dir, job.data_dir).as_environment()
+    return {**quiet, **job.env, **job.tasks[task.type].env, **_places(job), **told}
+
+
+def _task_plan(
+    job: Job, task: TaskId, env: Mapping[str, str], start: tuple[StartMethod, str], address: str | None
+) -> TaskPlan:
+    return TaskPlan(
+        task=task,
+        host=address.rsplit(":", 1)[0] if address else "127.0.0.1",
+        address=address,
+        env=env,
+        command=job.tasks[task.type].command or job.command,
+        start_method=start[0],
+        why=start[1],
+        log_path=RunDir(job.run_dir).log(task),
+    )
+
+
+def preparation_plan(job: Job, environ: Mapping[str, str], interpreter: str) -> tuple[StartMethod, str]:
+    """How the prepare command starts, and why."""
+    of_parent = parent_environment(job, environ)
+    parent = ParentFacts(interpreter, of_parent, gpu_visible(of_parent), Path(job.working_dir))
+    return choose(
+        wanted_method(job), job.prepare_command or (), preparation_environment(job, environ), parent
+    )
+
+
+def _places(job: Job) -> dict[str, str]:
+    return {} if job.data_dir is None else {TFDS_DATA_DIR: job.data_dir}
+
+
+def _notes(environ: Mapping[str, str]) -> tuple[str, ...]:
+    if tf_config.VARIABLE in environ:
+        return (
+            "TF_CONFIG of the environment is not passed on: each task gets its own, a lone one gets none",
+        )
+    return ()

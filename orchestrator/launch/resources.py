@@ -1,0 +1,215 @@
+"""What each task uses: CPU, memory and GPU memory of all its processes together."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+
+import psutil
+
+from orchestrator.cluster.task import TaskId
+from orchestrator.launch.launcher import PeakUsage
+
+SAMPLE_SECONDS = 2.0
+_MIB = 1 << 20
+_GPU_QUERY = ("--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits")
+
+
+@dataclass(frozen=True)
+class TreeUsage:
+    """What a process and its descendants use at one moment."""
+
+    cpu_seconds: float
+    memory_bytes: int
+    proportional: bool
+    """Memory is proportional set size; else resident size, which counts shared pages in every process."""
+    pids: frozenset[int]
+
+
+def measure_tree(pid: int) -> TreeUsage | None:
+    """What the process `pid` and its descendants use; None when it is gone."""
+    try:
+        root = psutil.Process(pid)
+        processes = [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return None
+    cpu, memory, proportional, pids = 0.0, 0, True, set()
+    for process in processes:
+        try:
+            with process.oneshot():
+                times = process.cpu_times()
+                resident = process.memory_info().rss
+        except psutil.Error:
+            continue  # ended meanwhile
+        share = proportional_memory(process.pid)
+        proportional &= share is not None
+        cpu += times.user + times.system + times.children_user + times.children_system
+        memory += resident if share is None else share
+        pids.add(process.pid)
+    return TreeUsage(cpu, memory, proportional, frozenset(pids)) if pids else None
+
+
+def proportional_memory(pid: int) -> int | None:
+    """Proportional set size in bytes; None where the kernel does not tell."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+class GpuMemory:
+    """GPU memory by process, asked of nvidia-smi without waiting for its answer."""
+
+    def __init__(self, command: str | None = None) -> None:
+        self._command = which("nvidia-smi") if command is None else command
+        self._asked: subprocess.Popen[str] | None = None
+        self._by_pid: dict[int, int] | None = None
+
+    def of(self, pids: Collection[int]) -> int | None:
+        """Bytes used by `pids` as of the last answer; None while there is none."""
+        if self._by_pid is None:
+            return None
+        return sum(self._by_pid.get(pid, 0) for pid in pids)
+
+    def refresh(self) -> None:
+        """Takes the answer to the last question, if it is there, and asks again."""
+        if self._command is None:
+            return
+        if self._asked is not None:
+            if self._asked.poll() is None:
+                return
+            answer = self._asked.communicate()[0]
+            self._by_pid = parse_gpu_memory(answer) if self._asked.returncode == 0 else None
+        try:
+            self._asked = subprocess.Popen(
+                [self._command, *_GPU_QUERY],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+        except OSError:
+            self._command = None
+
+    def close(self) -> None:
+        """Ends a question that is still open."""
+        if self._asked is not None:
+            self._asked.kill()
+            self._asked.communicate()
+            self._asked = None
+
+
+def parse_gpu_memory(answer: str) -> dict[int, int]:
+    """Bytes by process id out of nvidia-smi's `pid, MiB` lines; lines that say otherwise are left out."""
+    used: dict[int, int] = {}
+    for line in answer.splitlines():
+        pid, _, mebibytes = line.partition(",")
+        with suppress(ValueError):
+            used[int(pid)] = used.get(int(pid), 0) + int(mebibytes) * _MIB
+    return used
+
+
+class ResourceSampler:
+    """Samples tasks every couple of seconds into a file of JSON lines, and keeps their peaks.
+
+    A line has `time`, `task`, `pid`, `cpu_percent` (100 is one core; null in
+    the first sample), `memory_bytes`, `memory_kind` (`pss` or `rss`),
+    `gpu_memory_bytes` (or null) and `processes`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float],
+        gpu: GpuMemory | None = None,
+        measure: Callable[[int], TreeUsage | None] = measure_tree,
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._gpu = GpuMemory() if gpu is None else gpu
+        self._measure = measure
+        self._due = float("-inf")
+        self._last: dict[int, tuple[float, float]] = {}
+        self._spent: dict[TaskId, dict[int, float]] = {}
+        self._peaks: dict[TaskId, PeakUsage] = {}
+        self._notes: list[str] = []
+        self._trouble_told = False
+
+    def sample(self, now: float, pids: Mapping[TaskId, int]) -> None:
+        """Measures tasks by their first process; does nothing until `SAMPLE_SECONDS` after the last time."""
+        if now < self._due:
+            return
+        self._due = now + SAMPLE_SECONDS
+        if pids:
+            self._gpu.refresh()
+        lines = []
+        for task, pid in sorted(pids.items()):
+            usage = self._measure(pid)
+            if usage is not None:
+                lines.append(json.dumps(self._note_usage(task, pid, usage, now)) + "\n")
+        self._append("".join(lines))
+
+    def peaks(self) -> Mapping[TaskId, PeakUsage]:
+        """The peak of each task so far, over all its starts."""
+        return dict(self._peaks)
+
+    def take_notes(self) -> list[str]:
+        """What people should know, once."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def close(self) -> None:
+        """Leaves no helper process behind."""
+        self._gpu.close()
+
+    def _note_usage(self, task: TaskId, pid: int, usage: TreeUsage, now: float) -> dict[str, object]:
+        percent = None
+        if pid in self._last:
+            then, spent = self._last[pid]
+            percent = max(0.0, 100.0 * (usage.cpu_seconds - spent) / max(now - then, 1e-3))
+        self._last[pid] = (now, usage.cpu_seconds)
+        by_start = self._spent.setdefault(task, {})
+        by_start[pid] = max(by_start.get(pid, 0.0), usage.cpu_seconds)
+        gpu = self._gpu.of(usage.pids)
+        before = self._peaks.get(task, PeakUsage(0, 0.0, 0.0))
+        gpu_peak = before.gpu_memory_bytes if gpu is None else max(gpu, before.gpu_memory_bytes or 0)
+        self._peaks[task] = PeakUsage(
+            memory_bytes=max(before.memory_bytes, usage.memory_bytes),
+            cpu_percent=max(before.cpu_percent, percent or 0.0),
+            cpu_seconds=sum(by_start.values()),
+            gpu_memory_bytes=gpu_peak,
+        )
+        return {
+            "time": self._clock(),
+            "task": str(task),
+            "pid": pid,
+            "cpu_percent": None if percent is None else round(percent, 1),
+            "memory_bytes": usage.memory_bytes,
+            "memory_kind": "pss" if usage.proportional else "rss",
+            "gpu_memory_bytes": gpu,
+            "processes": len(usage.pids),
+        }
+
+    def _append(self, text: str) -> None:
+        if not text:
+            return
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, text.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            if not self._trouble_told:
+                self._trouble_told = True
+                self._notes.append(f"resource samples cannot be written to {self._path}: {error.strerror}")

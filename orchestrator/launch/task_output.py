@@ -1,0 +1,131 @@
+"""The output of a task: read from its pipe, appended to its log, cut into whole lines."""
+
+from __future__ import annotations
+
+import codecs
+import fcntl
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_LINE_BYTES = 64 * 1024
+"""A line longer than that is passed on in pieces."""
+_READ = 64 * 1024
+_PIPE_SIZE = 1 << 20
+_SET_PIPE_SIZE = 1031
+
+
+class LineSplitter:
+    """Cuts a stream of bytes into whole lines of text; undecodable bytes become U+FFFD."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, data: bytes) -> str:
+        """The lines that `data` completes, each with its line end; '' while there is none."""
+        whole, end, rest = (self._rest + data).rpartition(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            whole, end, rest = whole + end + rest, b"", b""
+        self._rest = rest
+        text = self._decoder.decode(whole + end)
+        return text if end or not text else text + "\n"
+
+    def finish(self) -> str:
+        """The last line, where it was left without an end."""
+        text = self._decoder.decode(self._rest, final=True)
+        self._rest = b""
+        return text + "\n" if text else ""
+
+
+@dataclass
+class LogFile:
+    """A log that is appended to for as long as the disk takes it.
+
+    What cannot be written is counted and left out; nothing is raised.
+    """
+
+    path: Path
+    lost_bytes: int = 0
+    error: str | None = None
+    """Why the log is incomplete, as the system says it; None while it is complete."""
+    _fd: int | None = None
+    _ends_line: bool = True
+
+    def append(self, data: bytes) -> None:
+        """Writes `data`, or as much of it as can be written."""
+        rest = memoryview(data)
+        try:
+            fd = self._open()
+            while rest:
+                written = os.write(fd, rest)
+                self._ends_line = rest[written - 1] == 0x0A
+                rest = rest[written:]
+        except OSError as error:
+            self.lost_bytes += len(rest)
+            self.error = error.strerror or str(error)
+
+    def close(self) -> None:
+        """Ends an unfinished last line and closes the file."""
+        if self._fd is None:
+            return
+        if not self._ends_line:
+            self.append(b"\n")
+        os.close(self._fd)
+        self._fd = None
+        self._ends_line = True
+
+    def _open(self) -> int:
+        if self._fd is None:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self._fd = os.open(self.path, flags, 0o600)
+        return self._fd
+
+
+class OutputPipe:
+    """The launcher's end of a task's output."""
+
+    def __init__(self, log: LogFile) -> None:
+        self.log = log
+        self._splitter = LineSplitter()
+        self.read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self.read_fd, False)
+        with suppress(OSError):  # where that is not allowed, the default size does
+            # Room for a burst while the launcher is busy, so that training does not wait for it.
+            fcntl.fcntl(self.write_fd, _SET_PIPE_SIZE, _PIPE_SIZE)
+
+    @property
+    def open(self) -> bool:
+        """Whether more output may come."""
+        return self.read_fd >= 0
+
+    def release_write_end(self) -> None:
+        """To be called once the task has it."""
+        if self.write_fd >= 0:
+            os.close(self.write_fd)
+            self.write_fd = -1
+
+    def read(self, limit: int = 1 << 20) -> str:
+        """What has arrived, in whole lines, up to about `limit` bytes; at the end of the pipe, closes it."""
+        text = ""
+        while limit > 0 and self.open:
+            try:
+                data = os.read(self.read_fd, _READ)
+            except BlockingIOError:
+                break
+            if not data:
+                return text + self.finish()
+            limit -= len(data)
+            self.log.append(data)
+            text += self._splitter.feed(data)
+        return text
+
+    def finish(self) -> str:
+        """Closes the pipe and the log; the unfinished last line, if any."""
+        self.release_write_end()
+        if self.open:
+            os.close(self.read_fd)
+            self.read_fd = -1
+        self.log.close()
+        return self._splitter.finish()
