@@ -114,7 +114,7 @@ def _phase_words(snapshot: Snapshot) -> str:
     if snapshot.phase is not RunPhase.RUNNING:
         return str(snapshot.phase)
     alive = sum(view.state == "running" for view in snapshot.tasks)
-    return f"{alive} of {len(snapshot.tasks)} tasks running, no step yet"
+    return f"{alive} of {len(snapshot.tasks)} tasks running"
 
 
 def _doing(view: TaskView) -> str:

@@ -53,6 +53,8 @@ class LauncherNote:
     """Something people should know: a log that cannot be written, a fallback taken."""
 
     text: str
+    passing: bool = False
+    """Of interest only as it happens; any other note is repeated at the end of the run."""
 
 
 @dataclass(frozen=True)

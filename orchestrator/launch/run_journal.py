@@ -88,10 +88,11 @@ class RunJournal:
         if error is not None:
             self._complain(self._run_dir.events, error)
 
-    def note(self, text: str, task: TaskId | None = None) -> None:
-        """Something that people should know, now and at the end."""
-        self._notes.append(text)
-        self.event(EventKind.NOTE, text, task)
+    def note(self, text: str, *, passing: bool = False) -> None:
+        """Something that people should know, now and (unless it is `passing`) at the end."""
+        if not passing:
+            self._notes.append(text)
+        self.event(EventKind.NOTE, text)
 
     def output(self, source: str, text: str) -> None:
         """A task, or the preparation, wrote whole lines."""

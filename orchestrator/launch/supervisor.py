@@ -208,7 +208,7 @@ class Supervisor:
         elif isinstance(event, PreparationOutput):
             self._journal.output("prepare", event.text)
         elif isinstance(event, LauncherNote):
-            self._journal.note(event.text)
+            self._journal.note(event.text, passing=event.passing)
 
     def _handle(self, event: TaskEvent) -> None:
         self._tell(event)
