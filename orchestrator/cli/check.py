@@ -69,11 +69,12 @@ def findings(resolved: ResolvedJob, options: JobOptions) -> Iterator[Finding]:
     yield _program(resolved)
     yield machine.python()
     yield machine.tensorflow(job.command, is_experiment=job.is_experiment)
-    yield _ports(resolved)
+    yield from _plan(resolved)
     yield machine.writable("model dir", job.model_dir, "--model-dir")
     yield _run_dir(resolved)
     if job.data_dir is not None or job.prepare_command is not None:
         yield machine.data_directory(job.data_dir, prepared=job.prepare_command is not None)
+    yield machine.cpus(job)
     yield machine.memory(job)
     yield machine.gpus(job)
 
@@ -96,14 +97,19 @@ def _program(resolved: ResolvedJob) -> Finding:
     return Finding("experiment", True, f"{target}{unread}")
 
 
-def _ports(resolved: ResolvedJob) -> Finding:
+def _plan(resolved: ResolvedJob) -> Iterator[Finding]:
     try:
         plan = planned(resolved)
     except EnvironmentProblem as error:
-        return Finding("ports", False, str(error))
+        yield Finding("ports", False, str(error))
+        return
+    for note in plan.notes:
+        yield Finding("note", True, note)
     taken = [task.address for task in plan.tasks if task.address is not None]
     text = f"{len(taken)} free, one for each task" if taken else "none needed: a lone process has no address"
-    return Finding("ports", True, text)
+    yield Finding("ports", True, text)
+    for why in dict.fromkeys(f"{task.start_method}: {task.why}" for task in plan.tasks):
+        yield Finding("start", True, why)
 
 
 def _run_dir(resolved: ResolvedJob) -> Finding:

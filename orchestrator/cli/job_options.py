@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator.cli import experiment_target
 from orchestrator.cli.experiment_target import ExperimentTarget
-from orchestrator.cluster import config_file, tf_config
+from orchestrator.cluster import config_file
 from orchestrator.cluster.config import (
     DEFAULT_EXPERIMENT,
     ClusterConfig,
@@ -104,7 +104,7 @@ def resolve(
     run_dir = _run_dir(options.run_dir, config.name, working_dir, now or datetime.now(timezone.utc))
     job = _job(options, config, target, run_dir, working_dir)
     experiment = _experiment(config, target, job) if target else None
-    return ResolvedJob(job, config, experiment, target, tuple(_notes(options, config, environ)))
+    return ResolvedJob(job, config, experiment, target, tuple(_notes(options, config)))
 
 
 def _check_launcher(file: ConfigFile, config: ClusterConfig) -> None:
@@ -252,9 +252,7 @@ def _experiment(config: ClusterConfig, target: ExperimentTarget, job: Job) -> di
     }
 
 
-def _notes(options: JobOptions, config: ClusterConfig, environ: Mapping[str, str]) -> Iterator[str]:
-    if tf_config.VARIABLE in environ:
-        yield f"the inherited TF_CONFIG is ignored: {options.config} describes the cluster"
+def _notes(options: JobOptions, config: ClusterConfig) -> Iterator[str]:
     if options.command:
         unseen = [name for name in ("params", "run_config") if name in config.model_fields_set]
         if unseen:

@@ -18,6 +18,7 @@ import psutil
 
 from orchestrator.cluster.quantity import format_size
 from orchestrator.launch.job import Job, TaskRequest
+from orchestrator.launch.summary import shown_path
 
 OLDEST_TENSORFLOW = (2, 16)
 TENSORFLOW_DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu", "tensorflow-rocm")
@@ -90,7 +91,7 @@ def writable(name: str, place: str, option: str) -> Finding:
     if free < ENOUGH_SPACE:
         fix = f"Free some space, or name another {option}."
         return Finding(name, False, f"{place}: {format_size(free)} are free on its disk. {fix}")
-    return Finding(name, True, f"{place}{made}, {format_size(free)} free")
+    return Finding(name, True, f"{shown_path(place)}{made}, {format_size(free)} free")
 
 
 def data_directory(place: str | None, *, prepared: bool) -> Finding:
@@ -118,6 +119,18 @@ def memory(job: Job) -> Finding:
         )
     wanted = f"{format_size(declared)} declared, " if declared else ""
     return Finding("memory", True, f"{wanted}{format_size(available)} available")
+
+
+def cpus(job: Job) -> Finding:
+    """Whether there are as many processor cores as declared."""
+    usable = len(os.sched_getaffinity(0))
+    declared = _declared(job, lambda request: request.cpus)
+    if declared > usable:
+        text = f"{declared:g} declared by all tasks, {usable} usable. Lower resources.cpus or replicas."
+        return Finding("cpus", False, text)
+    return Finding(
+        "cpus", True, f"{declared:g} declared, {usable} usable" if declared else f"{usable} usable"
+    )
 
 
 def gpus(job: Job) -> Finding:

@@ -14,8 +14,7 @@ import orchestrator
 from orchestrator.cli import check, logs, render, run, schema, status, stop
 from orchestrator.cli.arguments import CommandAfterDashes
 from orchestrator.errors import OrchestratorError
-
-EXIT_INTERRUPTED = 130
+from orchestrator.launch.completion import EXIT_INTERRUPTED
 
 app = typer.Typer(
     name="orchestrator",
@@ -25,8 +24,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run", cls=CommandAfterDashes)(run.run)
+app.command("run", cls=CommandAfterDashes)(run.run)
 app.command("render", cls=CommandAfterDashes)(render.render)
 app.command("check", cls=CommandAfterDashes)(check.check)
+app.command("status")(status.status)
+app.command("logs")(logs.logs)
+app.command("stop")(stop.stop)
 app.command("status")(status.status)
 app.command("logs")(logs.logs)
 app.command("stop")(stop.stop)

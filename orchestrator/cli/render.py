@@ -25,6 +25,7 @@ from orchestrator.cluster.tf_config import VARIABLE
 from orchestrator.launch.job import LaunchPlan, TaskPlan
 from orchestrator.launch.registry import make_launcher
 from orchestrator.launch.run_state import plan_as_json
+from orchestrator.launch.summary import shown_path
 
 PORTS_NOTE = "nothing was started or written; the ports are examples, free a moment ago"
 _LABEL_WIDTH = 14
@@ -111,8 +112,8 @@ def _header(resolved: ResolvedJob, plan: LaunchPlan) -> Iterator[Text]:
         yield _line("experiment", str(resolved.target))
         for key, value in resolved.config.params.items():
             yield _line("", f"{key} = {value!r}")
-    yield _line("model dir", job.model_dir)
-    yield _line("run dir", str(job.run_dir))
+    yield _line("model dir", shown_path(job.model_dir))
+    yield _line("run dir", shown_path(str(job.run_dir)))
     yield _line("data dir", job.data_dir or "the default of TensorFlow Datasets")
     if job.prepare_command:
         yield _line("first, once", shlex.join(job.prepare_command))
@@ -123,7 +124,7 @@ def _task(task: TaskPlan, shared: Mapping[str, str], show_command: bool) -> Iter
     yield _line("host", task.host)
     yield _line("address", task.address or "none, it is alone")
     yield _line("start", f"{task.start_method}: {task.why}")
-    yield _line("log", str(task.log_path))
+    yield _line("log", shown_path(str(task.log_path)))
     if show_command:
         yield _line("command", shlex.join(task.command))
     own = {name: value for name, value in task.env.items() if name not in shared and name != VARIABLE}

@@ -135,14 +135,16 @@ class Section(BaseModel):
 
 
 class Resources(Section):
-    """What one task is given."""
+    """What one task needs."""
 
     cpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        default=None, description="Processor cores for each task. Default: an equal share of all."
+        default=None, description="Processor cores that each task needs; `check` compares with the machine."
     )
-    memory: Size | None = Field(default=None, description="Memory for each task, for example 2GiB.")
+    memory: Size | None = Field(
+        default=None, description="Memory that each task needs, for example 2GiB; `check` compares."
+    )
     gpus: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="GPUs for each task. Default: dealt to the tasks that train."
+        default=None, description="GPUs that each task needs; `check` compares."
     )
 
 
@@ -153,7 +155,7 @@ class TaskSection(Section):
         default=1, description="How many tasks; 0 is as if left out."
     )
     resources: Annotated[Resources, _Null] = Field(
-        default_factory=Resources, description="What each task is given."
+        default_factory=Resources, description="What each task needs."
     )
     env: Environment = Field(
         default_factory=dict, description="Environment variables of these tasks, over those of the file."
