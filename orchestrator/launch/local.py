@@ -197,7 +197,9 @@ class LocalLauncher:
         self._selector.register(self._link.output.read_fd, selectors.EVENT_READ)
         if modules:
             names = ", ".join(modules)
-            self._events.append(LauncherNote(f"importing {names} once, in process {self._link.pid}"))
+            self._events.append(
+                LauncherNote(f"importing {names} once, in process {self._link.pid}", passing=True)
+            )
 
     def _end_parent(self) -> None:
         link, self._link = self._link, None
@@ -293,7 +295,8 @@ class LocalLauncher:
 
     def _note_ready(self, link: WarmParentLink, seconds: float, unfit: str | None) -> None:
         if link.modules:
-            self._events.append(LauncherNote(f"imported {', '.join(link.modules)} in {seconds:.1f} s"))
+            text = f"imported {', '.join(link.modules)} in {seconds:.1f} s"
+            self._events.append(LauncherNote(text, passing=True))
         if unfit is not None:
             self._events.append(LauncherNote(f"tasks are not forked: {unfit}"))
 
