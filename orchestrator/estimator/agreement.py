@@ -37,13 +37,13 @@ class Agreement:
     """The tensors of the vote."""
 
     ballot: tf.Tensor
-    """Shape [2]: feed this task's ballot; left alone it counts as no vote."""
+    """Shape [2]: this task's ballot is fed at every step."""
     counts: tf.Tensor
     """Shape [2]: sums over all tasks; fetched with every training step."""
 
     @staticmethod
     def build(strategy: Any) -> Agreement:
         """Adds the vote to the default graph, in the strategy's scope."""
-        ballot = tf.compat.v1.placeholder_with_default(np.zeros([2], np.float32), [2], name="ballot")
+        ballot = tf.compat.v1.placeholder(tf.float32, [2], name="ballot")
         on_replicas = strategy.extended.call_for_each_replica(lambda: tf.identity(ballot))
         return Agreement(ballot, strategy.reduce(tf.distribute.ReduceOp.SUM, on_replicas, axis=None))

@@ -19,9 +19,8 @@ v1 = tf.compat.v1
 class StepLimit(SleepingHook):
     """Stops after `steps` more steps, or at global step `max_steps`."""
 
-    def __init__(self, position: Position, step: tf.Tensor, steps: int | None, max_steps: int | None) -> None:
+    def __init__(self, position: Position, steps: int | None, max_steps: int | None) -> None:
         self._position = position
-        self._step = step
         self._steps = steps
         self.last_step = max_steps
 
@@ -82,8 +81,9 @@ class AgreedStop(v1.train.SessionRunHook):
 
     def before_run(self, run_context: Any) -> Any:
         mine = Ballot(stop=self._request.is_set(), save=self._wants_save())
-        feeds = {self._agreement.ballot: mine.as_array()} if mine != Ballot() else None
-        return v1.train.SessionRunArgs(self._agreement.counts, feed_dict=feeds)
+        # Fed also when there is nothing to vote for: a run with other feeds is another graph to
+        # TensorFlow, and all tasks must run the same one.
+        return v1.train.SessionRunArgs(self._agreement.counts, {self._agreement.ballot: mine.as_array()})
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
         self._position.ballot = Ballot.of(run_values.results)

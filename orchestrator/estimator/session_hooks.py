@@ -1,8 +1,8 @@
 """The hooks of a training session, in the order in which they run: the one place that says so.
 
 1. input initialisation
-2. the agreement of tasks that step together
-3. step limit and requested stop
+2. the stop that was asked for (a vote, where tasks step together)
+3. the step limit
 4. NaN guard, so that no such weights are saved
 5. the user's hooks, then those of the EstimatorSpec
 6. log lines and summaries
@@ -71,9 +71,8 @@ def training_hooks(parts: TrainingParts) -> list[Hook]:
     given = [*request.hooks, *from_spec]
     savers = _savers(parts, given)
     hooks: list[Hook] = list(graph.input.hooks)
-    hooks += _agreement(parts, savers)
-    hooks.append(StepLimit(parts.position, graph.step, request.steps, request.max_steps))
-    hooks.append(RequestedStop(parts.stop))
+    hooks.append(_stop_on_request(parts, savers))
+    hooks.append(StepLimit(parts.position, request.steps, request.max_steps))
     hooks.append(NanGuard(graph.loss))
     hooks += given
     hooks += _log_and_summaries(parts)
@@ -82,14 +81,15 @@ def training_hooks(parts: TrainingParts) -> list[Hook]:
     return hooks
 
 
-def _agreement(parts: TrainingParts, savers: list[Hook]) -> list[Hook]:
+def _stop_on_request(parts: TrainingParts, savers: list[Hook]) -> Hook:
+    """At once where this process steps alone; at the same step everywhere where tasks step together."""
     if not parts.together:
-        return []
+        return RequestedStop(parts.stop)
     wants_save: Callable[[], bool] = lambda: False  # noqa: E731
     for saver in savers:
         if isinstance(saver, AgreedCheckpointSaver):
             wants_save = saver.wants_save
-    return [AgreedStop(parts.graph.votes, parts.position, parts.stop, wants_save)]
+    return AgreedStop(parts.graph.votes, parts.position, parts.stop, wants_save)
 
 
 def _log_and_summaries(parts: TrainingParts) -> list[Hook]:
