@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.launch.process_tree import read_entry
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -57,9 +59,5 @@ def boot_id() -> str:
 
 
 def _start_ticks(pid: int) -> int | None:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold blanks and brackets
-    return None if fields[0] in ("Z", "X", "x") else int(fields[19])
+    entry = read_entry(pid)
+    return entry.start_ticks if entry is not None and entry.alive else None
