@@ -122,7 +122,12 @@ def _empty_when_null(value: Any) -> Any:
 
 _Null = BeforeValidator(_empty_when_null)
 """A section whose lines are all commented out is the empty section."""
-Environment = Annotated[dict[str, str], BeforeValidator(_environment), _Null]
+Environment = Annotated[
+    dict[str, str],
+    BeforeValidator(_environment),
+    _Null,
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "integer"]}}),
+]
 Size = Annotated[int, BeforeValidator(_size), WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN})]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 RestartScope = Literal["task", "attempt", "never"]
