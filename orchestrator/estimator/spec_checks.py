@@ -16,18 +16,18 @@ _AnyTensor = tf.compat.v2.__internal__.types.Tensor  # tensors, variables and th
 
 
 def check_mode(mode: Any) -> None:
-    """Raises InvalidArgument for anything but a ModeKeys value."""
-    if mode not in ALL_MODES:
+    """Raises InvalidArgument for anything but a ModeKeys value, or None: no field is required then."""
+    if mode is not None and mode not in ALL_MODES:
         raise InvalidArgument(
             f"EstimatorSpec: mode must be one of {', '.join(map(repr, ALL_MODES))} (see ModeKeys),"
             f" given: {mode!r}.{near_miss(str(mode), ALL_MODES)}"
         )
 
 
-def checked_loss(loss: Any, mode: str) -> Any:
+def checked_loss(loss: Any, mode: str | None) -> Any:
     """`loss` as a scalar tensor of the default graph; required for training and evaluation."""
     if loss is None:
-        if mode != ModeKeys.PREDICT:
+        if mode in (ModeKeys.TRAIN, ModeKeys.EVAL):
             raise InvalidArgument(f"EstimatorSpec: Missing loss. It is required for mode {mode!r}.")
         return None
     _require_tensor(loss, "loss")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import tensorflow as tf
-
 from orchestrator.errors import InvalidArgument
+from orchestrator.exporters.evaluation_events import evaluations
 from orchestrator.exporters.old_exports import existing_exports, remove_old_exports
 from orchestrator.exporters.saved_model import SavedModelExporter, check_exports_to_keep
 
@@ -92,25 +91,12 @@ class BestExporter(SavedModelExporter):
             return None
         present = None if not current else current.get("global_step")
         best = None
-        for path in tf.io.gfile.glob(os.path.join(self._model_dir, self._event_file_pattern)):
-            for step, metrics in _evaluations(path):
-                if step == present:
-                    continue
-                if best is None or self._compare_fn(best_eval_result=best, current_eval_result=metrics):
-                    best = metrics
+        for step, metrics in evaluations(os.path.join(self._model_dir, self._event_file_pattern)):
+            if step == present:
+                continue
+            if best is None or self._compare_fn(best_eval_result=best, current_eval_result=metrics):
+                best = metrics
         return best
-
-
-def _evaluations(path: str) -> Iterator[tuple[int, Metrics]]:
-    """Step and scalar summaries of each event that has some; a torn end of file is passed over."""
-    try:
-        for event in tf.compat.v1.train.summary_iterator(path):
-            values = event.summary.value if event.HasField("summary") else ()
-            metrics = {value.tag: value.simple_value for value in values if value.HasField("simple_value")}
-            if metrics:
-                yield event.step, metrics
-    except tf.errors.DataLossError as error:
-        tf.compat.v1.logging.warning("The event file %s ends early: %s", path, error.message)
 
 
 def _check_compare_fn(compare_fn: Any) -> None:
