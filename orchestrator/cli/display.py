@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -22,6 +24,27 @@ from orchestrator.launch.snapshot import Observer, RunPhase, Snapshot
 PLAIN_SECONDS = 5.0
 """How often progress is printed where there is no terminal."""
 _COLORS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red")
+
+
+class SteadyConsole(Console):
+    """A console whose reader may go away (`run ... | head`, a closed terminal) without ending the run."""
+
+    def on_broken_pipe(self) -> None:
+        """Goes on in silence, where rich would end the program."""
+        self.quiet = True
+        self.settle()
+
+    def settle(self) -> None:
+        """Flushes what is left; where nobody reads it, drops it, so that Python's own flush cannot fail."""
+        if self.file is not sys.stdout:
+            return
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, sys.stdout.fileno())
+                os.close(nowhere)
 
 
 class Display(Observer, Protocol):

@@ -61,7 +61,7 @@ def ports_line(addresses: Sequence[str]) -> str:
     if not addresses:
         return _line("ports", "none")
     ports = ", ".join(address.rsplit(":", 1)[-1] for address in addresses)
-    return _line("ports", f"{ports}: TensorFlow opens them on every interface, to anybody")
+    return _line("ports", f"{ports}: on every interface, open to anybody")
 
 
 def task_line(view: TaskView, width: int) -> str:

@@ -24,7 +24,7 @@ from orchestrator.cli.arguments import (
     SetOption,
     command_of,
 )
-from orchestrator.cli.display import Display, make_display
+from orchestrator.cli.display import Display, SteadyConsole, make_display
 from orchestrator.cli.job_options import JobOptions, ResolvedJob, resolve
 from orchestrator.cluster.files import write_json_atomically
 from orchestrator.cluster.task import TaskId
@@ -56,7 +56,12 @@ def run(
     options = JobOptions(
         config, experiment, model_dir, run_dir, data_dir, tuple(overrides or ()), command_of(ctx)
     )
-    raise typer.Exit(carry_out(resolve(options), Console(highlight=False)))
+    console = SteadyConsole(highlight=False)
+    try:
+        code = carry_out(resolve(options), console)
+    finally:
+        console.settle()
+    raise typer.Exit(code)
 
 
 def carry_out(resolved: ResolvedJob, console: Console) -> int:
@@ -105,7 +110,7 @@ def _conclude(resolved: ResolvedJob, result: RunResult, display: Display) -> Non
         display.say(f"  note    {note}", "yellow")
     if result.root_cause is not None:
         display.say("")
-        if result.why and result.root_cause.end.task is not None:
+        if result.why:
             display.say(result.why)
         for line in result.root_cause.render().splitlines():
             display.say(line, "red")

@@ -61,8 +61,6 @@ class TaskEnd:
     """How one task ended, with what it left behind."""
 
     task: TaskId
-    label: str = ""
-    """What it is called where it is none of the job's tasks (the preparation of the data)."""
     exit: ExitRecord | None = None
     failure: FailureRecord | None = None
     log_tail: tuple[str, ...] = ()
@@ -72,6 +70,8 @@ class TaskEnd:
     """Why the launcher ended it (a time limit), in words that follow the task's name."""
     oom_killed: bool = False
     """The kernel's out-of-memory killer was at work since the task's start."""
+    label: str = ""
+    """What it is called where it is none of the job's tasks (the preparation of the data)."""
 
     @property
     def exception(self) -> ParsedException | None:

@@ -142,7 +142,7 @@ def _next_steps(job: Job, result: RunResult, program: str, model: str, run: str)
         if job.is_experiment:
             yield f"  {'next':8}tensorboard --logdir {model}"
             yield f"  {'':8}the same command again goes on from this checkpoint;"
-            yield f"  {'':8}train further with --set params.max_steps=N, afresh with --model-dir NEW"
+            yield f"  {'':8}--set params.max_steps=N trains further, --model-dir NEW afresh"
         else:
             yield f"  {'next':8}{program} logs {run}"
         return

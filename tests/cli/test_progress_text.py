@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.progress_text import (
+    MOST_TASKS,
+    ports_line,
+    progress_line,
+    restart_rule,
+    shown_tasks,
+    task_line,
+)
+from orchestrator.cluster.records import EvaluationRecord, Phase, ProgressRecord
+from orchestrator.launch.job import RunPolicy, StrategyKind
+from orchestrator.launch.snapshot import RunPhase, Snapshot, TaskView
+from tests.launch.jobs import make_job, task
+
+CHIEF = TaskView(
+    task("chief-0"),
+    "running",
+    progress=ProgressRecord(Phase.STEPPING, 1.0, 400, max_steps=1000, loss=0.31234, steps_per_second=300.0),
+)
+EVALUATOR = TaskView(
+    task("evaluator-0"),
+    "running",
+    starts=2,
+    progress=ProgressRecord(Phase.EVALUATING, 1.0),
+    evaluation=EvaluationRecord(1.0, 200, {"loss": 1.5, "accuracy": 0.95}),
+)
+
+
+def test_the_progress_line_says_what_matters() -> None:
+    snapshot = Snapshot(RunPhase.RUNNING, 0, (CHIEF, EVALUATOR))
+    line = progress_line(snapshot)
+    assert line == "step 400/1000  300 steps/s  loss 0.3123  2.0 s left  | step 200: accuracy 0.95  loss 1.5"
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "expected"),
+    [
+        (Snapshot(RunPhase.RUNNING, 0, (TaskView(task("chief-0"), "running"),)), "1 of 1 tasks running"),
+        (Snapshot(RunPhase.PREPARING, 0, ()), "preparing"),
+        (Snapshot(RunPhase.RESTARTING, 1, (CHIEF,)), "restarting  step 400/1000  300 steps/s  loss 0.3123"),
+        (
+            Snapshot(RunPhase.STOPPING, 0, (CHIEF,), 12.4),
+            "stopping: waiting for a checkpoint, 12 s left; Ctrl-C again kills",
+        ),
+        (
+            Snapshot(RunPhase.DRAINING, 0, (CHIEF,)),
+            "step 400/1000  300 steps/s  loss 0.3123  | evaluating the last checkpoint",
+        ),
+    ],
+)
+def test_every_phase_has_its_words(snapshot: Snapshot, expected: str) -> None:
+    assert progress_line(snapshot) == expected
+
+
+def test_a_line_a_task() -> None:
+    assert task_line(CHIEF, 11) == "chief-0      stepping  step 400"
+    assert task_line(EVALUATOR, 11) == "evaluator-0  evaluating  step 200: accuracy 0.95  loss 1.5  (start 2)"
+    assert task_line(TaskView(task("ps-0"), "failed", code=137), 4) == "ps-0  failed (137)"
+    waiting = TaskView(task("worker-0"), "running", progress=ProgressRecord(Phase.WAITING, 1.0))
+    assert task_line(waiting, 8) == "worker-0  waiting for peers"
+
+
+def test_of_many_tasks_those_with_news_are_shown() -> None:
+    workers = [TaskView(task(f"worker-{i}"), "running") for i in range(100)]
+    workers[70] = TaskView(task("worker-70"), "failed", code=1)
+    shown, quiet = shown_tasks([CHIEF, *workers, EVALUATOR])
+    assert [str(view.task) for view in shown] == ["chief-0", "worker-0", "worker-70", "evaluator-0"]
+    assert quiet == 98
+    assert shown_tasks(workers[:MOST_TASKS]) == (workers[:MOST_TASKS], 0)
+
+
+def test_open_ports_are_named() -> None:
+    assert ports_line(()) == "  ports     none"
+    assert ports_line(("a:1", "b:22")) == "  ports     1, 22: on every interface, open to anybody"
+    assert len(ports_line(["127.0.0.1:65535"] * 3)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("kind", "replicas", "expected"),
+    [
+        (StrategyKind.ASYNCHRONOUS, {"chief": 1, "worker": 1, "ps": 1, "evaluator": 1}, "restarted alone"),
+        (StrategyKind.SYNCHRONOUS, {"chief": 1, "worker": 1}, "restarts all of them"),
+        (
+            StrategyKind.COORDINATOR,
+            {"chief": 1, "worker": 1, "ps": 1},
+            "a lost worker is restarted alone, any other with all",
+        ),
+        (StrategyKind.SINGLE, {"chief": 1}, "3 times at most"),
+    ],
+)
+def test_the_rule_for_lost_tasks_is_said(
+    tmp_path: Path, kind: StrategyKind, replicas: dict[str, int], expected: str
+) -> None:
+    assert expected in restart_rule(make_job(tmp_path / "run", kind, **replicas))
+    never = make_job(tmp_path / "never", kind, RunPolicy(max_restarts=0), **replicas)
+    assert "max_restarts 0" in restart_rule(never)
