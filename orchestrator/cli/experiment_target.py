@@ -76,7 +76,9 @@ class ExperimentTarget:
         found += [
             Mistake(("params", name), f"{value!r} is not {_WORDS[declared]}, as {self} declares it.")
             for name, value in params.items()
-            if value is not None and (declared := self.signature.types.get(name)) and not _fits(value, declared)
+            if value is not None
+            and (declared := self.signature.types.get(name))
+            and not _fits(value, declared)
         ]
         if CONFIG_PARAMETER in params and self.signature.takes_any:
             found.append(Mistake(("params", CONFIG_PARAMETER), "given by the launcher. Remove it."))
@@ -155,13 +157,17 @@ def _find_module(module: str, working_dir: Path) -> ModuleSpec:
 
 def _find(name: str, search: Sequence[str], *, top_level: bool) -> ModuleSpec | None:
     """The spec of one module in `search`, where other finders (editable installs) come last."""
-    spec = PathFinder.find_spec(name, list(search))
+    try:
+        spec = PathFinder.find_spec(name, list(search))
+    except KeyError:  # a namespace package within a package: the finder wants the imported parent
+        return ModuleSpec(name, None, is_package=True)
     if spec is not None and spec.origin is not None:
         return spec
     for finder in sys.meta_path:
-        found = finder.find_spec(name, None if top_level else list(search), None)
-        if found is not None and found.origin is not None:
-            return found
+        if finder is not PathFinder:
+            found = finder.find_spec(name, None if top_level else list(search), None)
+            if found is not None and found.origin is not None:
+                return found
     return spec
 
 
