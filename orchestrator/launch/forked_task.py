@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import gc
 import importlib
 import io
@@ -34,6 +35,7 @@ from orchestrator.launch.python_command import PythonCommand
 
 _PARENT_GONE = 137
 _CANNOT_START = 127
+_OUTPUT_LOST = 120
 
 
 @dataclass(frozen=True)
@@ -201,9 +203,10 @@ def _show(kind: type[BaseException], value: BaseException, trace: types.Tracebac
     try:
         sys.stdout.flush()
         sys.excepthook(kind, value, trace)
-    except BaseException:
+    except BaseException as broken:
+        broken.__context__ = None
         print("Error in sys.excepthook:", file=sys.stderr)
-        traceback.print_exc()
+        traceback.print_exception(type(broken), broken, _without_our_frames()[2])
         print("\nOriginal exception was:", file=sys.stderr)
         traceback.print_exception(kind, value, trace)
 
@@ -231,7 +234,7 @@ def _name_of(kind: type[BaseException]) -> str:
 
 
 def _finish(code: int) -> int:
-    """What an interpreter does before it leaves; the exit code, 120 when the output could not be written."""
+    """What an interpreter does before it leaves; the exit code, which tells when output was lost."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     _flush_open_files()
@@ -239,7 +242,9 @@ def _finish(code: int) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
-        return code or 120
+        return code or _OUTPUT_LOST
+    finally:
+        ctypes.CDLL(None).fflush(None)  # what C libraries have buffered
     return code
 
 

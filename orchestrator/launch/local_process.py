@@ -104,7 +104,9 @@ class LocalProcess(ABC):
     def finish(self) -> list[TaskEvent]:
         """The last output and the end, once `exit` is known; everything is closed."""
         assert self.exit is not None
-        events = self._with_trouble(self.output.finish())
+        # What is in the pipe by now is the task's, however late it is read.
+        text = self.output.read()
+        events = self._with_trouble(text + self.output.finish())
         log = self.output.log
         if log.error is not None:
             events.append(

@@ -52,18 +52,23 @@ class LogFile:
     """Why the log is incomplete, as the system says it; None while it is complete."""
     _fd: int | None = None
     _ends_line: bool = True
+    _gap: int = 0
+    """Bytes lost since the last that were written."""
 
     def append(self, data: bytes) -> None:
         """Writes `data`, or as much of it as can be written."""
-        rest = memoryview(data)
+        rest = memoryview(self._gap_mark() + data)
         try:
             fd = self._open()
             while rest:
                 written = os.write(fd, rest)
                 self._ends_line = rest[written - 1] == 0x0A
+                self._gap = 0
                 rest = rest[written:]
         except OSError as error:
-            self.lost_bytes += len(rest)
+            lost = min(len(rest), len(data))
+            self.lost_bytes += lost
+            self._gap += lost
             self.error = error.strerror or str(error)
 
     def close(self) -> None:
@@ -75,6 +80,12 @@ class LogFile:
         os.close(self._fd)
         self._fd = None
         self._ends_line = True
+
+    def _gap_mark(self) -> bytes:
+        if not self._gap:
+            return b""
+        start = b"" if self._ends_line else b"\n"
+        return start + f"[{self._gap} bytes are missing here: {self.error}]\n".encode()
 
     def _open(self) -> int:
         if self._fd is None:
