@@ -148,11 +148,10 @@ def gpus(job: Job) -> Finding:
     )
 
 
-def visible_gpus() -> int:
-    """NVIDIA GPUs that a task would see: those of the driver, as far as CUDA_VISIBLE_DEVICES lets through."""
-    driver, devices = Path("/proc/driver/nvidia/gpus"), Path("/dev")
+def visible_gpus(driver: Path = Path("/proc/driver/nvidia/gpus"), devices: Path = Path("/dev")) -> int:
+    """NVIDIA GPUs that a task would see: the driver's, as far as CUDA_VISIBLE_DEVICES lets through."""
     present = len(list(driver.iterdir())) if driver.is_dir() else 0
-    present = present or len([path for path in devices.glob("nvidia*") if path.name[6:].isdigit()])
+    present = present or sum(path.name[6:].isdigit() for path in devices.glob("nvidia*"))
     selection = os.environ.get("CUDA_VISIBLE_DEVICES")
     if selection is None:
         return present

@@ -28,7 +28,7 @@ from orchestrator.launch.run_state import plan_as_json
 from orchestrator.launch.summary import shown_path
 
 PORTS_NOTE = "nothing was started or written; the ports are examples, free a moment ago"
-_LABEL_WIDTH = 14
+_LABEL_WIDTH = 12
 
 
 def render(

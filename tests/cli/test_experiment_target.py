@@ -150,22 +150,22 @@ def test_a_module_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_params_are_held_against_the_signature(tmp_path: Path) -> None:
     text = """
         def experiment(
-            config, data, max_steps: int = 5, rate: float = 0.1, *, name: str = "a", flag: bool = False, other=()
+            config, data, max_steps: int = 5, rate: float = 0.1, *, name: str = "a", on: bool = False, more=()
         ): ...
         """
     module(tmp_path, "mine", text)
     target = look_at("mine:experiment", tmp_path)
-    assert mistakes(target, data="d", max_steps=3, rate=1, name="b", flag=True, other=3) == []
+    assert mistakes(target, data="d", max_steps=3, rate=1, name="b", on=True, more=3) == []
     assert mistakes(target, data="d", max_steps=None) == []
     [unknown] = mistakes(target, data="d", max_step=3)
     assert unknown == "params.max_step: unknown to mine:experiment. Did you mean 'max_steps'?"
     [far] = mistakes(target, data="d", zzz=3)
-    assert "It takes data, max_steps, rate, name, flag, other." in far
+    assert "It takes data, max_steps, rate, name, on, more." in far
     [missing] = mistakes(target)
     assert missing.startswith("params.data: missing")
     [config] = mistakes(target, data="d", config=3)
     assert config.startswith("params.config: unknown")
-    for wrong in ({"max_steps": 1.5}, {"max_steps": True}, {"rate": "fast"}, {"name": 3}, {"flag": "yes"}):
+    for wrong in ({"max_steps": 1.5}, {"max_steps": True}, {"rate": "fast"}, {"name": 3}, {"on": "yes"}):
         assert "as mine:experiment declares it" in mistakes(target, data="d", **wrong)[0]
 
 
