@@ -136,7 +136,7 @@ RestartScope = Literal["task", "attempt", "never"]
 class Section(BaseModel):
     """A mapping of the file: unknown keys are refused, nothing is converted silently."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
 
 class Resources(Section):

@@ -60,7 +60,7 @@ MixedPrecision = Annotated[
 class RunConfigSection(BaseModel):
     """Only keys that the file holds are passed on; the defaults are those of RunConfig."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
     model_dir: str | None = Field(
         default=None, min_length=1, description="Checkpoints and exports; --model-dir goes before it."
