@@ -29,6 +29,7 @@ class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
         self,
         position: Position,
         checkpoint_dir: str,
+        *,
         scaffold: v1.train.Scaffold,
         trigger: Trigger,
         listeners: list[Any],
@@ -36,7 +37,11 @@ class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
         while_saving: Pause = contextlib.nullcontext,
     ) -> None:
         super().__init__(
-            checkpoint_dir, save_steps=1, scaffold=scaffold, listeners=listeners, save_graph_def=save_graph_def
+            checkpoint_dir,
+            save_steps=1,
+            scaffold=scaffold,
+            listeners=listeners,
+            save_graph_def=save_graph_def,
         )
         self._position = position
         self._trigger = trigger
@@ -94,7 +99,9 @@ class AgreedCheckpointSaver(CheckpointSaver):
         return by_time and self._trigger.due(self._position.step + 1, self._position.clock())
 
     def _is_due(self, step: int, now: float) -> bool:
-        return self._position.ballot.save or (self._trigger.steps is not None and self._trigger.due(step, now))
+        return self._position.ballot.save or (
+            self._trigger.steps is not None and self._trigger.due(step, now)
+        )
 
     def end(self, session: v1.Session) -> None:
         super().end(session)

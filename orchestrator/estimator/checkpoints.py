@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-
 from typing import Any
 
 import tensorflow as tf
 
 from orchestrator.errors import NotTrained
-
-
 
 
 def newest(model_dir: str) -> str | None:

@@ -183,7 +183,9 @@ def evaluate_continuously(
             _evaluate_if_there(evaluator, checkpoint, ended)
         last = evaluator.last
         if last is not None and max_steps is not None and last.global_step >= max_steps:
-            log.info("The evaluator ends: global step %d has reached max_steps %d.", last.global_step, max_steps)
+            log.info(
+                "The evaluator ends: global step %d has reached max_steps %d.", last.global_step, max_steps
+            )
             return
         if ended and evaluator.new_checkpoint() is None:
             log.info("The evaluator ends: training has ended, and its last checkpoint is evaluated.")
@@ -200,7 +202,9 @@ def _evaluate_if_there(evaluator: CheckpointEvaluator, checkpoint: str, ended: b
     except (tf.errors.OpError, ValueError):
         if tf.train.latest_checkpoint(os.path.dirname(checkpoint)) == checkpoint or _is_complete(checkpoint):
             raise
-        log.warning("Checkpoint %s was deleted before it could be evaluated; the next one is taken.", checkpoint)
+        log.warning(
+            "Checkpoint %s was deleted before it could be evaluated; the next one is taken.", checkpoint
+        )
 
 
 def _is_complete(checkpoint: str) -> bool:

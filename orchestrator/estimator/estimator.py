@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from orchestrator.errors import InvalidArgument, InvalidType
+from orchestrator.errors import InvalidArgument, InvalidType, Unsupported
 from orchestrator.estimator import checkpoints, evaluation, prediction, saved_model, training
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.model import Model
@@ -53,11 +54,12 @@ class Estimator:
         warm_start_from: Any = None,
     ) -> None:
         _refuse_overridden_members(type(self))
-        check_model_fn(model_fn, params_given=params is not None)
         self._config = _completed(config, model_dir)
-        self._model_fn = model_fn
+        check_model_fn(model_fn, params_given=params is not None)
         self._params = copy.deepcopy(params or {})
-        self._warm_start = settings_of(warm_start_from)
+        self._model = Model(
+            model_fn, self._params, self._config, settings_of(warm_start_from), self._create_global_step
+        )
 
     @property
     def model_dir(self) -> str:
@@ -80,12 +82,9 @@ class Estimator:
         """The model function with `params` bound, called as `f(features, labels, mode, config)`."""
 
         def bound(features: Any, labels: Any, mode: str, config: RunConfig) -> Any:
-            return self._model(config).call_model_fn(features, labels, mode)
+            return dataclasses.replace(self._model, config=config).call_model_fn(features, labels, mode)
 
         return bound
-
-    def _model(self, config: RunConfig | None = None) -> Model:
-        return Model(self._model_fn, self._params, config or self._config, self._warm_start)
 
     def _create_global_step(self, graph: tf.Graph) -> Any:
         return v1.train.create_global_step(graph)
@@ -120,11 +119,13 @@ class Estimator:
                 " Please use train_and_evaluate, which does what each task is for."
             )
         _check_step_numbers(steps, max_steps)
-        request = TrainingRequest(_checked_hooks(hooks), _checked_listeners(saving_listeners), steps, max_steps)
+        request = TrainingRequest(
+            _checked_hooks(hooks), _checked_listeners(saving_listeners), steps, max_steps
+        )
         if max_steps is not None and checkpoints.global_step_of(self.latest_checkpoint()) >= max_steps:
             log.info("Skipping training since max_steps %d has already been reached.", max_steps)
             return self
-        loss = training.train(self._model(), input_fn, request, self._create_global_step)
+        loss = training.train(self._model, input_fn, request)
         log.info("Loss for final step: %s.", loss)
         return self
 
@@ -146,17 +147,12 @@ class Estimator:
         check_input_fn(input_fn, "Estimator.evaluate")
         if steps is not None and steps <= 0:
             raise InvalidArgument(f"Must specify steps > 0, given: {steps}")
-        model = self._model()
-        checkpoint = evaluation.checkpoint_or_newest(model, checkpoint_path or self.latest_checkpoint(), "evaluate")
-        return evaluation.evaluate(
-            model,
-            input_fn,
-            steps,
-            list(_checked_hooks(hooks)),
-            checkpoint,
-            self.eval_dir(name),
-            self._create_global_step,
+        model = self._model
+        checkpoint = evaluation.checkpoint_or_newest(
+            model, checkpoint_path or self.latest_checkpoint(), "evaluate"
         )
+        request = evaluation.EvaluationRequest(input_fn, steps, _checked_hooks(hooks), self.eval_dir(name))
+        return evaluation.evaluate(model, request, checkpoint)
 
     def predict(
         self,
@@ -179,19 +175,16 @@ class Estimator:
         different batch lengths.
         """
         check_input_fn(input_fn, "Estimator.predict")
-        model = self._model()
-        checkpoint = evaluation.checkpoint_or_newest(model, checkpoint_path or self.latest_checkpoint(), "predict")
-        yield from prediction.predict(
-            model,
-            input_fn,
-            predict_keys,
-            list(_checked_hooks(hooks)),
-            checkpoint,
-            yield_single_examples,
-            self._create_global_step,
+        model = self._model
+        checkpoint = evaluation.checkpoint_or_newest(
+            model, checkpoint_path or self.latest_checkpoint(), "predict"
         )
+        request = prediction.PredictionRequest(
+            input_fn, predict_keys, _checked_hooks(hooks), yield_single_examples
+        )
+        yield from prediction.predict(model, request, checkpoint)
 
-    def export_saved_model(
+    def export_saved_model(  # noqa: PLR0917  (the original's signature)
         self,
         export_dir_base: str | os.PathLike[str],
         serving_input_receiver_fn: Callable[[], Any],
@@ -231,29 +224,18 @@ class Estimator:
         as_text: bool = False,
         checkpoint_path: str | None = None,
     ) -> bytes:
-        """Exports one SavedModel with a graph for each mode in `input_receiver_fn_map`; see `export_saved_model`."""
-        return saved_model.export(
-            self._model(),
-            export_dir_base,
-            input_receiver_fn_map,
-            assets_extra,
-            as_text,
-            checkpoint_path or self.latest_checkpoint(),
-            self._create_global_step,
-        )
+        """Exports one SavedModel with a graph for each mode in `input_receiver_fn_map`.
 
-    def export_savedmodel(
-        self,
-        export_dir_base: str | os.PathLike[str],
-        serving_input_receiver_fn: Callable[[], Any],
-        assets_extra: Mapping[str, str] | None = None,
-        as_text: bool = False,
-        checkpoint_path: str | None = None,
-        strip_default_attrs: bool = False,
-    ) -> bytes:
-        """The TensorFlow 1 spelling of `export_saved_model`; default attributes are always stripped."""
-        return self.export_saved_model(
-            export_dir_base, serving_input_receiver_fn, assets_extra, as_text, checkpoint_path
+        The other arguments are those of `export_saved_model`.
+        """
+        request = saved_model.ExportRequest(export_dir_base, input_receiver_fn_map, assets_extra, as_text)
+        return saved_model.export(self._model, request, checkpoint_path or self.latest_checkpoint())
+
+    @property
+    def export_savedmodel(self) -> Any:
+        """The TensorFlow 1 spelling, which TensorFlow 2 had removed."""
+        raise Unsupported(
+            "`Estimator.export_savedmodel` has been deprecated. Please use `export_saved_model` instead."
         )
 
     def latest_checkpoint(self) -> str | None:
@@ -275,10 +257,13 @@ class Estimator:
 
 def _refuse_overridden_members(cls: type) -> None:
     public = {name for name in vars(Estimator) if not name.startswith("__")} - set(_MAY_BE_OVERRIDDEN)
-    overridden = sorted(public & {name for base in cls.__mro__ if base is not Estimator for name in vars(base)})
+    overridden = sorted(
+        public & {name for base in cls.__mro__ if base is not Estimator for name in vars(base)}
+    )
     if overridden and cls is not Estimator:
         raise InvalidArgument(
-            f"Subclasses of Estimator cannot override members of Estimator. {cls.__name__} does override {overridden}."
+            f"Subclasses of Estimator cannot override members of Estimator."
+            f" {cls.__name__} does override {overridden}."
         )
 
 
@@ -322,5 +307,7 @@ def _checked_listeners(listeners: Iterable[Any] | None) -> tuple[Any, ...]:
     checked = tuple(listeners or ())
     for listener in checked:
         if not isinstance(listener, v1.train.CheckpointSaverListener):
-            raise InvalidType(f"saving_listeners must be a list of CheckpointSaverListener, given: {listener}")
+            raise InvalidType(
+                f"saving_listeners must be a list of CheckpointSaverListener, given: {listener}"
+            )
     return checked

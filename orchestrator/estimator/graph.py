@@ -83,10 +83,10 @@ class PredictionGraph:
         return entered(self.graph)
 
 
-def start_graph(model: Model, create_global_step: Callable[[tf.Graph], Any]) -> Any:
+def start_graph(model: Model) -> Any:
     """Seeds the default graph and gives it a global step, which it returns."""
     v1.random.set_random_seed(model.config.tf_random_seed)
-    global_step = create_global_step(tf.compat.v1.get_default_graph())
+    global_step = model.create_global_step(tf.compat.v1.get_default_graph())
     if global_step is not v1.train.get_global_step() or not global_step.dtype.is_integer:
         raise InvalidArgument("the global step must be an integer variable in the GLOBAL_STEP collection.")
     return global_step
@@ -119,13 +119,11 @@ def add_default_saver(scaffold: v1.train.Scaffold, config: Any) -> None:
     v1.add_to_collection(v1.GraphKeys.SAVERS, saver)
 
 
-def build_training_graph(
-    model: Model, input_fn: Callable[..., Any], create_global_step: Callable[[tf.Graph], Any], device_fn: Any
-) -> TrainingGraph:
+def build_training_graph(model: Model, input_fn: Callable[..., Any], device_fn: Any) -> TrainingGraph:
     """Builds the training graph of one device, or of one task beside parameter servers."""
     graph = tf.Graph()
     with entered(graph, device_fn=device_fn):
-        start_graph(model, create_global_step)
+        start_graph(model)
         source = read_input(model.call_input_fn(input_fn, ModeKeys.TRAIN), input_fn)
         spec = model.call_model_fn(source.features, source.labels, ModeKeys.TRAIN)
         global_step = v1.train.get_global_step(graph)
@@ -146,12 +144,13 @@ def build_training_graph(
 
 
 def build_evaluation_graph(
-    model: Model, input_fn: Callable[..., Any], create_global_step: Callable[[tf.Graph], Any]
+    model: Model,
+    input_fn: Callable[..., Any],
 ) -> EvaluationGraph:
     """Builds the evaluation graph of one device."""
     graph = tf.Graph()
     with entered(graph):
-        start_graph(model, create_global_step)
+        start_graph(model)
         source = read_input(model.call_input_fn(input_fn, ModeKeys.EVAL), input_fn)
         spec = model.call_model_fn(source.features, source.labels, ModeKeys.EVAL)
         pairs = with_loss_metric(spec.eval_metric_ops, lambda: v1.metrics.mean(spec.loss))
@@ -170,13 +169,12 @@ def build_evaluation_graph(
 def build_prediction_graph(
     model: Model,
     input_fn: Callable[..., Any],
-    create_global_step: Callable[[tf.Graph], Any],
     predict_keys: Any = None,
 ) -> PredictionGraph:
     """Builds the prediction graph; of `(features, labels)` only the features are used."""
     graph = tf.Graph()
     with entered(graph):
-        start_graph(model, create_global_step)
+        start_graph(model)
         source = read_input(model.call_input_fn(input_fn, ModeKeys.PREDICT), input_fn)
         spec = model.call_model_fn(source.features, None, ModeKeys.PREDICT)
         return PredictionGraph(
@@ -190,10 +188,10 @@ def build_prediction_graph(
 
 def with_loss_metric(eval_metric_ops: dict[str, Any], loss_metric: Callable[[], Any]) -> dict[str, Any]:
     """The metrics of a spec and the mean loss; raises InvalidArgument where a name is taken."""
-    for reserved in (LOSS, GLOBAL_STEP):
+    for reserved, quoted in ((LOSS, f'"{LOSS}"'), (GLOBAL_STEP, f"`{GLOBAL_STEP}`")):
         if reserved in eval_metric_ops:
             raise InvalidArgument(
-                f'Metric with name "{reserved}" is not allowed, because Estimator already defines a default'
+                f"Metric with name {quoted} is not allowed, because Estimator already defines a default"
                 " metric with the same name. Rename it in the eval_metric_ops of model_fn."
             )
     return {**eval_metric_ops, LOSS: loss_metric()}

@@ -73,7 +73,9 @@ class RequestedStop(SleepingHook):
 class AgreedStop(v1.train.SessionRunHook):
     """Votes in each step for this task, and stops at the step at which all tasks read a vote to stop."""
 
-    def __init__(self, agreement: Agreement, position: Position, request: StopRequest, wants_save: Any) -> None:
+    def __init__(
+        self, agreement: Agreement, position: Position, request: StopRequest, wants_save: Any
+    ) -> None:
         self._agreement = agreement
         self._position = position
         self._request = request

@@ -1,5 +1,5 @@
-"""The logger of the engine: a child of TensorFlow's, so `tf.compat.v1.logging.set_verbosity` rules it."""
+"""The engine's log lines: TensorFlow's, so `tf.compat.v1.logging.set_verbosity` rules them."""
 
 import tensorflow as tf
 
-log = tf.get_logger().getChild("estimator")
+log = tf.compat.v1.logging

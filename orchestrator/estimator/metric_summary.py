@@ -18,7 +18,9 @@ v1 = tf.compat.v1
 def write_metrics(output_dir: str, metrics: dict[str, Any], checkpoint: str | None) -> None:
     """Writes metrics, and the checkpoint they belong to, into the event file of `output_dir`."""
     step = int(metrics[GLOBAL_STEP])
-    shown = ", ".join(f"{key} = {value}" for key, value in sorted(metrics.items()) if not isinstance(value, bytes))
+    shown = ", ".join(
+        f"{key} = {value}" for key, value in sorted(metrics.items()) if not isinstance(value, bytes)
+    )
     log.info("Saving dict for global step %d: %s", step, shown)
     summary = v1.Summary()
     for name, value in metrics.items():
@@ -42,7 +44,9 @@ def _add(summary: v1.Summary, name: str, value: Any) -> None:
     elif isinstance(value, np.ndarray):
         summary.value.add(tag=name, node_name=name, tensor=tf.make_tensor_proto(value))
     else:
-        log.warning("Skipping summary for %s: a %s is no number, array or serialized Summary.", name, type(value))
+        log.warning(
+            "Skipping summary for %s: a %s is no number, array or serialized Summary.", name, type(value)
+        )
 
 
 def _add_serialized(summary: v1.Summary, name: str, value: bytes) -> None:

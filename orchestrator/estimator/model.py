@@ -24,6 +24,7 @@ class Model:
     config: RunConfig
     warm_start: Any = None
     """WarmStartSettings, or None."""
+    create_global_step: Callable[[tf.Graph], Any] = tf.compat.v1.train.create_global_step
 
     @property
     def model_dir(self) -> str:
@@ -39,12 +40,14 @@ class Model:
         given = {"labels": labels, "mode": mode, "params": copy.deepcopy(self.params), "config": self.config}
         if labels is not None and "labels" not in names:
             raise InvalidArgument(
-                f"model_fn does not take labels, but input_fn returns labels. Add 'labels' to {describe(self.model_fn)}."
+                "model_fn does not take labels, but input_fn returns labels."
+                f" Add 'labels' to {describe(self.model_fn)}."
             )
         spec = self.model_fn(features=features, **{name: given[name] for name in given if name in names})
         if not isinstance(spec, EstimatorSpec):
             raise InvalidArgument(
-                f"model_fn should return an EstimatorSpec; {describe(self.model_fn)} returned {type(spec).__name__}."
+                "model_fn should return an EstimatorSpec;"
+                f" {describe(self.model_fn)} returned {type(spec).__name__}."
             )
         return spec
 

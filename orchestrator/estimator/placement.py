@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 def device_function(config: Any) -> Any:
-    """RunConfig's `device_fn`; variables round robin over the parameter servers where there are some; else None."""
+    """RunConfig's `device_fn`, or variables round robin over the parameter servers, or None without any."""
     if config.device_fn is not None:
         return config.device_fn
     if not config.num_ps_replicas:

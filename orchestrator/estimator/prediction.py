@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -20,17 +21,20 @@ from orchestrator.estimator.warm_starting import add_warm_start
 v1 = tf.compat.v1
 
 
-def predict(
-    model: Model,
-    input_fn: Callable[..., Any],
-    predict_keys: Any,
-    hooks: list[Any],
-    checkpoint: str | None,
-    one_by_one: bool,
-    create_global_step: Callable[[tf.Graph], Any] = v1.train.create_global_step,
-) -> Iterator[Any]:
+@dataclass(frozen=True)
+class PredictionRequest:
+    """What one call of `predict` asks for."""
+
+    input_fn: Callable[..., Any]
+    predict_keys: Any
+    hooks: tuple[Any, ...]
+    one_by_one: bool
+    """Whether batches are taken apart."""
+
+
+def predict(model: Model, request: PredictionRequest, checkpoint: str | None) -> Iterator[Any]:
     """Yields predictions, example by example or a batch at a time, until the input ends."""
-    graph = build_prediction_graph(model, input_fn, create_global_step, predict_keys)
+    graph = build_prediction_graph(model, request.input_fn, request.predict_keys)
     with graph.entered():
         if not ends_by_itself(graph.input.features):
             log.warning(
@@ -39,17 +43,17 @@ def predict(
             )
         if checkpoint is None:
             add_warm_start(model.warm_start)
-        session = _open(graph, model, hooks, checkpoint)
+        session = _open(graph, model, request.hooks, checkpoint)
     # The graph is left while the caller has a batch: it may be working with another one.
     batches = _batches(graph, session)
     try:
         for batch in batches:
-            yield from _examples(batch) if one_by_one else (batch,)
+            yield from _examples(batch) if request.one_by_one else (batch,)
     finally:
         batches.close()
 
 
-def _open(graph: Any, model: Model, hooks: list[Any], checkpoint: str | None) -> HookedSession:
+def _open(graph: Any, model: Model, hooks: tuple[Any, ...], checkpoint: str | None) -> HookedSession:
     all_hooks = [*graph.input.hooks, *hooks, *graph.prediction_hooks]
     target = SessionTarget(model.config.master, session_config_for(model.config, None))
     for hook in all_hooks:

@@ -87,7 +87,9 @@ class ProgressReporter:
         """An evaluation is done; metrics that are no numbers are left out."""
         numbers = {key: as_float(value) for key, value in metrics.items() if key != "global_step"}
         plain = {key: value for key, value in numbers.items() if value is not None}
-        self._write(EvaluationRecord(self._clock(), step, plain, name=name, checkpoint=checkpoint, final=final))
+        self._write(
+            EvaluationRecord(self._clock(), step, plain, name=name, checkpoint=checkpoint, final=final)
+        )
 
     def _write(self, record: Any) -> None:
         if self._environment is None:
@@ -96,7 +98,9 @@ class ProgressReporter:
             self._environment.records.write(record)
         except OSError as error:
             if not self._warned:
-                log.warning("Progress cannot be recorded in %s: %s", self._environment.records.directory, error)
+                log.warning(
+                    "Progress cannot be recorded in %s: %s", self._environment.records.directory, error
+                )
             self._warned = True
 
 

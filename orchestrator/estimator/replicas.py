@@ -21,7 +21,11 @@ from orchestrator.estimator.graph import (
     step_after,
     with_loss_metric,
 )
-from orchestrator.estimator.input_source import InputSource, IteratorInitializerHook, split_features_and_labels
+from orchestrator.estimator.input_source import (
+    InputSource,
+    IteratorInitializerHook,
+    split_features_and_labels,
+)
 from orchestrator.estimator.model import Model
 from orchestrator.estimator.modes import ModeKeys
 from orchestrator.estimator.strategies import crosses_processes
@@ -33,7 +37,6 @@ _STEP_READ_COLLECTION = "global_step_read_op_cache"  # where TensorFlow's own ho
 def build_replicated_training_graph(
     model: Model,
     input_fn: Callable[..., Any],
-    create_global_step: Callable[[tf.Graph], Any],
     strategy: Any,
 ) -> TrainingGraph:
     """Builds one training step on every replica of `strategy` in this process.
@@ -45,7 +48,7 @@ def build_replicated_training_graph(
     # Version 1 optimizers divide the loss by the number of replicas only in this context.
     with strategy._scale_loss_for_estimator_enabled(), entered(graph, strategy):
         source = _distributed_input(model, input_fn, ModeKeys.TRAIN, strategy)
-        global_step = start_graph(model, create_global_step)
+        global_step = start_graph(model)
         read_step = strategy.extended.read_var(global_step)
         v1.add_to_collection(_STEP_READ_COLLECTION, read_step)
         spec = _call_on_replicas(model, source, ModeKeys.TRAIN, strategy)
@@ -73,17 +76,18 @@ def build_replicated_training_graph(
 def build_replicated_evaluation_graph(
     model: Model,
     input_fn: Callable[..., Any],
-    create_global_step: Callable[[tf.Graph], Any],
     strategy: Any,
 ) -> EvaluationGraph:
     """Builds one evaluation step on every replica; metrics are combined over replicas."""
     graph = tf.Graph()
     with entered(graph, strategy):
-        start_graph(model, create_global_step)
+        start_graph(model)
         source = _distributed_input(model, input_fn, ModeKeys.EVAL, strategy)
         spec = _call_on_replicas(model, source, ModeKeys.EVAL, strategy)
         on_replicas = strategy.extended.call_for_each_replica
-        pairs = with_loss_metric(spec.eval_metric_ops, lambda: on_replicas(v1.metrics.mean, args=(spec.loss,)))
+        pairs = with_loss_metric(
+            spec.eval_metric_ops, lambda: on_replicas(v1.metrics.mean, args=(spec.loss,))
+        )
         update, values = split_metrics(pairs, strategy.group)
         values[GLOBAL_STEP] = v1.train.get_global_step(graph)
         return EvaluationGraph(
@@ -105,7 +109,9 @@ def _distributed_input(model: Model, input_fn: Callable[..., Any], mode: str, st
 
 
 def _call_on_replicas(model: Model, source: InputSource, mode: str, strategy: Any) -> Any:
-    return strategy.extended.call_for_each_replica(model.call_model_fn, args=(source.features, source.labels, mode))
+    return strategy.extended.call_for_each_replica(
+        model.call_model_fn, args=(source.features, source.labels, mode)
+    )
 
 
 def _of_first_replica(hooks: Any, strategy: Any) -> list[Any]:

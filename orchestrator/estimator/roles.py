@@ -15,6 +15,7 @@ from orchestrator.estimator.continuous_evaluation import (
     TrainingWatch,
     evaluate_continuously,
 )
+from orchestrator.estimator.evaluation import kept_open
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.progress import ProgressReporter, reporter_of
 from orchestrator.estimator.server import serve, start_server
@@ -65,7 +66,8 @@ def run(assignment: Assignment) -> Result | None:
     Raises InvalidArgument where RunConfig names no task or one that does not exist.
     """
     role = _role(assignment.config)
-    result = role(assignment)
+    with kept_open():
+        result = role(assignment)
     assignment.reporter.update(phase=Phase.DONE, stopped=_was_stopped(assignment))
     return result
 
@@ -118,7 +120,10 @@ def _evaluate_what_is_there(assignment: Assignment, evaluator: CheckpointEvaluat
 def _train(assignment: Assignment, saving_listeners: tuple[Any, ...] | None) -> None:
     spec = assignment.train_spec
     assignment.estimator.train(
-        input_fn=spec.input_fn, max_steps=spec.max_steps, hooks=list(spec.hooks), saving_listeners=saving_listeners
+        input_fn=spec.input_fn,
+        max_steps=spec.max_steps,
+        hooks=list(spec.hooks),
+        saving_listeners=saving_listeners,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -29,35 +30,38 @@ _TAGS = {ModeKeys.TRAIN: ["train"], ModeKeys.EVAL: ["eval"], ModeKeys.PREDICT: [
 _NAME_ATTEMPTS = 10
 
 
-def export(
-    model: Model,
-    export_dir_base: Any,
-    receiver_fns: Mapping[str, Callable[[], Any]],
-    assets_extra: Mapping[str, str] | None = None,
-    as_text: bool = False,
-    checkpoint_path: str | None = None,
-    create_global_step: Callable[[tf.Graph], Any] = v1.train.create_global_step,
-) -> bytes:
+@dataclass(frozen=True)
+class ExportRequest:
+    """What one call of `export_saved_model` asks for."""
+
+    export_dir_base: Any
+    receiver_fns: Mapping[str, Callable[[], Any]]
+    """Functions that return input receivers, by mode."""
+    assets_extra: Mapping[str, str] | None = None
+    as_text: bool = False
+
+
+def export(model: Model, request: ExportRequest, checkpoint_path: str | None) -> bytes:
     """Writes a SavedModel into a new directory below `export_dir_base`, named after the time in seconds.
 
-    `receiver_fns` maps modes to functions that return input receivers. The
-    directory appears complete or not at all. Returns its path, as bytes like
+    The directory appears complete or not at all. Returns its path, as bytes like
     the original. Raises NotTrained without a checkpoint, InvalidArgument
     without a receiver function or where the checkpoint lacks variables.
     """
-    modes = [mode for mode in _MODES if receiver_fns.get(mode)]
+    modes = [mode for mode in _MODES if request.receiver_fns.get(mode)]
     if not modes:
-        raise InvalidArgument(f"No valid modes for exporting found. Got {list(receiver_fns)}.")
+        raise InvalidArgument(f"No valid modes for exporting found. Got {list(request.receiver_fns)}.")
     checkpoint = checkpoint_path or _checkpoint(model)
     with reporter_of(model.config.task_environment).during(Phase.EXPORTING):
-        final = _new_directory(os.fsdecode(export_dir_base))
+        final = _new_directory(os.fsdecode(request.export_dir_base))
         temporary = os.path.join(os.path.dirname(final), f"temp-{os.path.basename(final)}")
         builder = v1.saved_model.Builder(temporary)
         for mode in modes:
             with tf.Graph().as_default():
-                _add_graph(builder, model, mode, receiver_fns[mode], checkpoint, mode == modes[0], create_global_step)
-        builder.save(as_text)
-        _copy_assets(temporary, assets_extra or {})
+                graph = _build(model, mode, request.receiver_fns[mode])
+                _add(builder, graph, model, checkpoint, saves_variables=mode == modes[0])
+        builder.save(request.as_text)
+        _copy_assets(temporary, request.assets_extra or {})
         tf.io.gfile.rename(temporary, final)
         return os.fsencode(final)
 
@@ -78,19 +82,19 @@ def _new_directory(base: str) -> str:
         if not tf.io.gfile.exists(path):
             return path
         time.sleep(1)  # names are whole seconds: TensorFlow Serving takes the largest number
-    raise InvalidArgument(f"export_dir_base {base} has no free directory name: something else writes there too.")
+    raise InvalidArgument(
+        f"export_dir_base {base} has no free directory name: something else exports there."
+    )
 
 
-def _add_graph(
-    builder: Any,
-    model: Model,
-    mode: str,
-    receiver_fn: Callable[[], Any],
-    checkpoint: str,
-    saves_variables: bool,
-    create_global_step: Callable[[tf.Graph], Any],
-) -> None:
-    start_graph(model, create_global_step)
+@dataclass(frozen=True)
+class _ExportGraph:
+    spec: EstimatorSpec
+    signatures: dict[str, Any]
+
+
+def _build(model: Model, mode: str, receiver_fn: Callable[[], Any]) -> _ExportGraph:
+    start_graph(model)
     receiver = receiver_fn()
     spec = model.call_model_fn(receiver.features, getattr(receiver, "labels", None), mode)
     signatures = build_signatures(
@@ -99,18 +103,23 @@ def _add_graph(
         getattr(receiver, "receiver_tensors_alternatives", None),
         serving=mode == ModeKeys.PREDICT,
     )
+    return _ExportGraph(spec, signatures)
+
+
+def _add(builder: Any, graph: _ExportGraph, model: Model, checkpoint: str, saves_variables: bool) -> None:
+    scaffold, mode = graph.spec.scaffold, graph.spec.mode
     with v1.Session(config=session_config_for(model.config, None)) as session:
-        local_init = spec.scaffold.local_init_op
+        local_init = scaffold.local_init_op
         if local_init is None:
             local_init = v1.train.Scaffold.default_local_init_op()
-        saver = spec.scaffold.saver or v1.train.Saver(sharded=True)
+        saver = scaffold.saver or v1.train.Saver(sharded=True)
         _restore(saver, session, checkpoint, mode)
-        builder._add_train_op(spec.train_op)  # the public interface has no argument for it
+        builder._add_train_op(graph.spec.train_op)  # the public interface has no argument for it
         add = builder.add_meta_graph_and_variables if saves_variables else _without_session(builder)
         add(
             session,
             tags=_TAGS[mode],
-            signature_def_map=signatures,
+            signature_def_map=graph.signatures,
             assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
             main_op=local_init,
             saver=saver,
@@ -135,7 +144,7 @@ def _restore(saver: Any, session: v1.Session, checkpoint: str, mode: str) -> Non
     except (tf.errors.NotFoundError, ValueError) as error:
         raise InvalidArgument(
             "Could not load all requested variables from checkpoint. Please make sure your model_fn does not"
-            f" expect variables that were not saved in the checkpoint.\n\nMode `{mode}`, checkpoint {checkpoint}:"
+            f" expect variables that were not saved in the checkpoint.\n\nMode `{mode}`, {checkpoint}:"
             f" {error}"
         ) from error
 

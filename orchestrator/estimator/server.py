@@ -33,7 +33,8 @@ def start_server(config: Any, session_config: Any = None) -> Any:
             log.info("No server is started, as there is only one node in the cluster.")
             return None
         raise ConfigError(
-            "Could not start server; be sure to specify master in RunConfig or set the TF_CONFIG environment variable."
+            "Could not start server; be sure to specify master in RunConfig or set the TF_CONFIG environment"
+            " variable."
         )
     key = (repr(sorted(config.cluster_spec.as_dict().items())), config.task_type, config.task_id)
     if key not in _started:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from orchestrator.estimator.export.outputs import SERVING_DEFAULT
+from orchestrator.estimator.graph_walk import ancestors
 from orchestrator.estimator.logger import log
 
 _ONLY_INPUT = "input"
@@ -16,7 +17,10 @@ _is_servable = tf.compat.v1.saved_model.signature_def_utils.is_valid_signature
 
 
 def build_signatures(
-    receiver_tensors: Any, export_outputs: Mapping[str, Any], alternatives: Mapping[str, Any] | None, serving: bool
+    receiver_tensors: Any,
+    export_outputs: Mapping[str, Any],
+    alternatives: Mapping[str, Any] | None,
+    serving: bool,
 ) -> dict[str, SignatureDef]:
     """A signature for each output, from the receiver's inputs and from each alternative group of them.
 
@@ -50,7 +54,7 @@ def _refuse_unfed(inputs: Iterable[Any], signature: SignatureDef) -> None:
     for key, info in signature.outputs.items():
         if not info.name:
             continue
-        for operation in _ancestors(graph.get_tensor_by_name(info.name).op, fed):
+        for operation in ancestors([graph.get_tensor_by_name(info.name).op], fed):
             if operation.type == "Placeholder":
                 raise ValueError(
                     f"output '{key}' ({info.name}) depends on placeholder '{operation.name}',"
@@ -60,16 +64,3 @@ def _refuse_unfed(inputs: Iterable[Any], signature: SignatureDef) -> None:
 
 def _components(tensor: Any) -> list[Any]:
     return tf.nest.flatten(tensor, expand_composites=True)
-
-
-def _ancestors(operation: tf.Operation, stop_at: set[tf.Operation]) -> Iterator[tf.Operation]:
-    """The operation and everything it hangs on, not beyond `stop_at`."""
-    seen, waiting = set(), [operation]
-    while waiting:
-        current = waiting.pop()
-        if current in seen or current in stop_at:
-            continue
-        seen.add(current)
-        yield current
-        waiting.extend(tensor.op for tensor in current.inputs)
-        waiting.extend(current.control_inputs)

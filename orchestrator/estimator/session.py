@@ -8,7 +8,6 @@ in MonitoredSession.
 
 from __future__ import annotations
 
-
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -16,6 +15,8 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument
+from orchestrator.estimator.logger import log
+from orchestrator.estimator.position import sees_every_step
 
 v1 = tf.compat.v1
 
@@ -30,11 +31,18 @@ class HookedSession:
     """Runs on the default graph, which is finalized by whoever made `open_session`.
 
     Use as a context: leaving it without an exception, or because the input has
-    ended, calls `end` of every hook; then queue runners and session are closed.
+    ended, calls `end` of every hook; then queue runners and session are closed
+    (with `keep_open` the session only after an exception).
     """
 
-    def __init__(self, open_session: Callable[[], v1.Session], hooks: Sequence[v1.train.SessionRunHook]) -> None:
+    def __init__(
+        self,
+        open_session: Callable[[], v1.Session],
+        hooks: Sequence[v1.train.SessionRunHook],
+        keep_open: bool = False,
+    ) -> None:
         self._open_session = open_session
+        self._keep_open = keep_open
         self._hooks = list(hooks)
         self._stop_requested = False
         self._callables: dict[Any, Callable[..., Any]] = {}
@@ -62,7 +70,9 @@ class HookedSession:
                     hook.after_create_session(self.raw, self.coordinator)
                 return
             except PEER_LOST as error:
-                log.warning("Lost a connection to another task while opening a session. %s", _first_line(error))
+                log.warning(
+                    "Lost a connection to another task while opening a session. %s", _first_line(error)
+                )
                 self._close_raw()
 
     def should_stop(self) -> bool:
@@ -82,6 +92,12 @@ class HookedSession:
         if key not in self._callables:
             self._callables[key] = self.raw.make_callable(list(fetches), feed_list=list(feeds) or None)
         return self._callables[key]
+
+    def stepper(self, fetches: list[Any]) -> Callable[[], Any]:
+        """A function for one run: bare where no hook looks at single runs, with hooks otherwise."""
+        if any(sees_every_step(hook) for hook in self._hooks):
+            return lambda: self.run(fetches)
+        return self.bare(fetches)
 
     def run(self, fetches: Any, note: Callable[[Any], None] | None = None) -> Any:
         """One run with all hooks around it; `note` gets the results before any hook does.
@@ -136,16 +152,18 @@ class HookedSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self.input_ended = isinstance(error, INPUT_ENDED)
+        ended_well = False
         try:
             if error is None or self.input_ended:
                 with self.raw.graph.as_default():
                     for hook in self._hooks:
                         hook.end(self.raw)
+                ended_well = True
         finally:
-            self._close_raw()
+            self._close_raw(keep_session=self._keep_open and ended_well)
         return self.input_ended
 
-    def _close_raw(self) -> None:
+    def _close_raw(self, keep_session: bool = False) -> None:
         self._callables.clear()
         session, self.raw = self.raw, None
         if session is None:
@@ -156,7 +174,8 @@ class HookedSession:
         except PEER_LOST as error:
             log.warning("Lost a connection to another task while closing a session. %s", _first_line(error))
         finally:
-            close_quietly(session)
+            if not keep_session:
+                close_quietly(session)
 
 
 def close_quietly(session: v1.Session) -> None:
@@ -171,7 +190,9 @@ def _first_line(error: BaseException) -> str:
     return f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
 
 
-def _merge_request(request: Any, hook: Any, wanted: dict[Any, Any], feeds: dict[Any, Any], options: Any) -> None:
+def _merge_request(
+    request: Any, hook: Any, wanted: dict[Any, Any], feeds: dict[Any, Any], options: Any
+) -> None:
     """Adds what one hook asks of a run to the run."""
     if request.fetches is not None:
         wanted[hook] = request.fetches

@@ -3,11 +3,12 @@
 1. input initialisation
 2. the stop that was asked for (a vote, where tasks step together)
 3. the step limit
-4. NaN guard, so that no such weights are saved
-5. the user's hooks, then those of the EstimatorSpec
-6. log lines and summaries
-7. the checkpoint saver, with its listeners
-8. the progress record
+4. the user's hooks, which see a bad loss before training ends for it
+5. the NaN guard, so that no such weights are saved
+6. the hooks of the EstimatorSpec
+7. log lines and summaries
+8. the checkpoint saver, with its listeners
+9. the progress record
 """
 
 from __future__ import annotations
@@ -73,8 +74,9 @@ def training_hooks(parts: TrainingParts) -> list[Hook]:
     hooks: list[Hook] = list(graph.input.hooks)
     hooks.append(_stop_on_request(parts, savers))
     hooks.append(StepLimit(parts.position, request.steps, request.max_steps))
+    hooks += request.hooks
     hooks.append(NanGuard(graph.loss))
-    hooks += given
+    hooks += from_spec
     hooks += _log_and_summaries(parts)
     hooks += savers
     hooks.append(ProgressHook(parts.position, parts.reporter))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ v1 = tf.compat.v1
 
 
 CHIEF_POLL_SECONDS = 0.5
-"""How often a worker looks whether the chief has initialised the variables (TensorFlow's own default is 30 s)."""
+"""How often a worker looks whether the chief has initialised the variables; TensorFlow's default is 30 s."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,16 @@ def open_as_chief(
         init_feed_dict=scaffold.init_feed_dict,
         init_fn=scaffold.init_fn,
     )
+    return session
+
+
+def restore_again(session: v1.Session, scaffold: v1.train.Scaffold, checkpoint: str) -> v1.Session:
+    """Brings an open session to where `open_as_chief` would start a new one; returns it.
+
+    The variables are read anew, local variables (metrics) and tables initialised anew.
+    """
+    scaffold.saver.restore(session, checkpoint)
+    session.run(scaffold.local_init_op, feed_dict=scaffold.local_init_feed_dict)
     return session
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import re
 from typing import Any
 
@@ -11,9 +10,7 @@ from tensorflow.python.distribute import central_storage_strategy  # noqa: F401 
 
 from orchestrator.cluster.task import TaskType
 from orchestrator.errors import ConfigError, InvalidArgument, near_miss
-from orchestrator.estimator.logger import log
 from orchestrator.estimator.run_config import default_session_config
-
 
 v1 = tf.compat.v1
 
@@ -31,7 +28,9 @@ def make_strategy(name: str, logical_devices: int | None = None) -> Any:
     for an unknown name.
     """
     if name not in NAMES:
-        raise ConfigError(f"strategy '{name}' is not known.{near_miss(name, NAMES)} Known: {', '.join(NAMES)}.")
+        raise ConfigError(
+            f"strategy '{name}' is not known.{near_miss(name, NAMES)} Known: {', '.join(NAMES)}."
+        )
     if name in ("none", "parameter_server"):
         return None
     if name == "multi_worker_mirrored":

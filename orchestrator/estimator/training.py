@@ -31,12 +31,7 @@ from orchestrator.estimator.warm_starting import add_warm_start
 v1 = tf.compat.v1
 
 
-def train(
-    model: Model,
-    input_fn: Callable[..., Any],
-    request: TrainingRequest,
-    create_global_step: Callable[[tf.Graph], Any] = v1.train.create_global_step,
-) -> Any:
+def train(model: Model, input_fn: Callable[..., Any], request: TrainingRequest) -> Any:
     """Trains until the request is fulfilled, the input ends or a hook stops it; returns the last loss.
 
     The loss is None where not a single step was run.
@@ -44,7 +39,7 @@ def train(
     config, strategy = model.config, model.config.train_distribute
     reporter = reporter_of(config.task_environment)
     reporter.update(phase=Phase.STARTING, max_steps=request.max_steps, stopped=False)
-    graph = _build(model, input_fn, create_global_step)
+    graph = _build(model, input_fn)
     with graph.entered():
         if checkpoints.newest(model.model_dir) is None and is_chief(strategy, config):
             add_warm_start(model.warm_start)
@@ -63,11 +58,11 @@ def train(
         return loop.run()
 
 
-def _build(model: Model, input_fn: Callable[..., Any], create_global_step: Callable[..., Any]) -> TrainingGraph:
+def _build(model: Model, input_fn: Callable[..., Any]) -> TrainingGraph:
     strategy = model.config.train_distribute
     if strategy is not None:
-        return build_replicated_training_graph(model, input_fn, create_global_step, strategy)
-    return build_training_graph(model, input_fn, create_global_step, device_function(model.config))
+        return build_replicated_training_graph(model, input_fn, strategy)
+    return build_training_graph(model, input_fn, device_function(model.config))
 
 
 def _session_opener(model: Model, graph: TrainingGraph, strategy: Any) -> Callable[[], v1.Session]:
@@ -160,7 +155,7 @@ class TrainingLoop:
             _, loss, step = run()
             ran += 1
             position.step, position.loss = int(step), loss
-            if loss != loss:
+            if math.isnan(loss):
                 refuse_nan(loss)
             if coordinator.should_stop():
                 break

@@ -66,6 +66,8 @@ class Trigger:
 
     def fire(self, step: int, now: float) -> tuple[int, float] | None:
         """Notes that it fired; returns steps and seconds since the last time, None the first time."""
-        before = None if self._last_time is None or self.last_step is None else (self.last_step, self._last_time)
+        before = (
+            None if self._last_time is None or self.last_step is None else (self.last_step, self._last_time)
+        )
         self.last_step, self._last_time = step, now
         return None if before is None else (step - before[0], now - before[1])
