@@ -75,6 +75,8 @@ class CommandAfterDashes(TyperCommand):
         if "--" in args:
             at = args.index("--")
             args, command = args[:at], args[at + 1 :]
+            if not command:
+                ctx.fail("No command after '--'.")
         ctx.meta[COMMAND_KEY] = tuple(command)
         return super().parse_args(ctx, args)
 

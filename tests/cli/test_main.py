@@ -74,6 +74,7 @@ def test_brackets_in_an_error_are_no_markup(place: Path, capsys: pytest.CaptureF
         ["render", "one.yaml", "--sett", "a=b"],
         ["render", "one.yaml", "python", "train.py"],
         ["render", "--set"],
+        ["render", "one.yaml", "--"],
         ["logs"],
     ],
 )
