@@ -146,14 +146,17 @@ class TrainingWatch:
         self._environment = environment
 
     def record(self) -> ProgressRecord | None:
-        """The record of the task that leads training; None without launcher or before its first one."""
+        """The record of the task that leads training; None without launcher or before its first one.
+
+        A chief without a record is being started again: the workers' records
+        do not speak for it.
+        """
         if self._environment is None:
             return None
         for task_type in _LEADERS:
             records = TaskRecords.of(self._environment.run_dir, TaskId(task_type, 0))
-            record = records.read(ProgressRecord)
-            if record is not None:
-                return record
+            if records.directory.is_dir():
+                return records.read(ProgressRecord)
         return None
 
     def has_ended(self) -> bool:
