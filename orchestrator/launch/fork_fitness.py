@@ -41,10 +41,10 @@ def why_unfit(names: Sequence[str], at_start: Sequence[str], python_thread_count
     """
     poison = sorted({name for name in names if name.lower().startswith(_POISON)})
     if poison:
-        return f"TensorFlow has started threads ({', '.join(poison)})"
+        return f"TensorFlow has started threads in it ({', '.join(poison)})"
     if python_thread_count > 1:
-        return f"{python_thread_count - 1} more Python threads run in it"
+        return f"it runs {python_thread_count} Python threads"
     added = Counter(names) - Counter(at_start)
     if added:
-        return f"threads were added since the import ({', '.join(sorted(added))})"
+        return f"threads were added to it since the import ({', '.join(sorted(added))})"
     return None

@@ -265,7 +265,7 @@ class LocalLauncher:
             if time.monotonic() > link.started_at + self._import_limit:
                 self._refuse(
                     f"importing {', '.join(link.modules)} in process {link.pid} took more than"
-                    f" {self._import_limit:.0f} s; see {link.log_path}"
+                    f" {self._import_limit:g} s; see {link.log_path}"
                 )
         elif link is not None:
             for process in self._processes.values():

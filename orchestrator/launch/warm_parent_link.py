@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
@@ -96,8 +95,12 @@ class WarmParentLink:
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
         """Sends one message; a parent that is gone is noticed by `receive`."""
-        with suppress(OSError):
+        try:
             self._channel.send(message, fds)
+        except TimeoutError:
+            self.state = LinkState.LOST  # half a message was sent, so that nothing after it can be understood
+        except OSError:
+            return
 
     def receive(self) -> list[Message]:
         """What the parent says; sets `state`, LOST at the end of the channel."""

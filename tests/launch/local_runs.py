@@ -97,9 +97,8 @@ class Watch:
         self.until(lambda: text in self.output(task), f"'{text}' from {task}")
 
     def until_exited(self, tasks: Collection[TaskId], times: int = 1) -> None:
-        self.until(
-            lambda: all(len(self.exits(task)) >= times for task in tasks), f"exit of {sorted(map(str, tasks))}"
-        )
+        names = sorted(map(str, tasks))
+        self.until(lambda: all(len(self.exits(task)) >= times for task in tasks), f"exit of {names}")
 
     def output(self, task: TaskId) -> str:
         return "".join(e.text for e in self.events if isinstance(e, TaskOutput) and e.task == task)

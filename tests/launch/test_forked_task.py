@@ -11,14 +11,23 @@ import pytest
 from orchestrator.cluster.records import FailureRecord, Phase, ProgressRecord
 from orchestrator.launch.job import StartMethod
 from orchestrator.launch.run_dir import RunDir
-from tests.launch.local_runs import CHIEF, environment, local_job, python, run_to_end, write_program
+from tests.launch.local_runs import (
+    CHIEF,
+    Watch,
+    environment,
+    launcher,
+    local_job,
+    python,
+    run_to_end,
+    write_program,
+)
 
 PROGRAMS = {
     "identity": """
         import os, sys
         print(__name__, __file__ == os.path.abspath("program.py"), sys.argv, __spec__, __package__, __doc__)
         print(sys.path[0] == os.path.dirname(os.path.realpath(__file__)), os.getcwd() == sys.path[0])
-        print(sys.modules["__main__"].__dict__ is globals(), sorted(k for k in globals() if k != "__annotations__"))
+        print(sys.modules["__main__"].__dict__ is globals(), sorted(set(globals()) - {"__annotations__"}))
         print(sys.orig_argv[1:], sys.stdin.read() == "", os.getsid(0) == os.getpid())
     """,
     "exit code": "import sys; sys.exit(7)",
@@ -125,9 +134,10 @@ PROGRAMS = {
     "environment": """
         import os, subprocess, sys, time, tempfile
         print(os.environ["GREETING"], subprocess.check_output(["printenv", "GREETING"]).decode())
-        print(sorted(k for k in os.environ if k.startswith("ORCHESTRATOR")), time.tzname, tempfile.gettempdir())
+        print(sorted(k for k in os.environ if k.startswith("ORCHESTRATOR")), time.tzname)
+        print(tempfile.gettempdir())
     """,
-    "stdout encoding": "import sys; print('Grüße', sys.stdout.encoding, sys.stderr.errors, sys.stdout.isatty())",
+    "encoding": "import sys; print('Grüße', sys.stdout.encoding, sys.stderr.errors, sys.stdout.isatty())",
 }
 
 
@@ -245,8 +255,6 @@ def test_leaving_on_purpose_is_no_failure(tmp_path: Path) -> None:
 def test_ps_shows_the_task_and_its_command(tmp_path: Path) -> None:
     write_program(tmp_path, "import time; print('up'); time.sleep(1000)")
     job = local_job(tmp_path, python("program.py", "--rate", "0.1"), chief=1, worker=1)
-    from tests.launch.local_runs import Watch, launcher
-
     with launcher(job) as made:
         plan = made.plan(job, 0)
         made.submit(plan)
