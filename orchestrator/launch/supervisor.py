@@ -14,6 +14,7 @@ from orchestrator.errors import PortError
 from orchestrator.launch import completion
 from orchestrator.launch.clock import Clock, SystemClock
 from orchestrator.launch.completion import Stage
+from orchestrator.launch.draining import Drain
 from orchestrator.launch.events import EventKind
 from orchestrator.launch.job import Job, LaunchPlan, StrategyKind
 from orchestrator.launch.judge import Judge, Judgement
@@ -71,12 +72,12 @@ class Supervisor:
         self._plan: LaunchPlan
         self._table: TaskTable
         self._judge: Judge
+        self._drain: Drain
         self._attempt = 0
         self._restarts = 0
         self._ending: StopSequence | None = None
         self._outcome = Outcome()
         self._reaping: StopSequence | None = None
-        self._drain_until: float | None = None
         self._next_tick = 0.0
         self._started = 0.0
         self._told_trained = False
@@ -121,6 +122,7 @@ class Supervisor:
         self._plan = self._launcher.plan(self._job, 0)
         self._table = TaskTable(self._plan, self._run_dir)
         self._judge = Judge(self._job, self._table, self._rng)
+        self._drain = Drain(self._job, self._table, self._journal)
         self._journal.begin(self._plan, self._table)
         if self._job.prepare_command:
             self._prepare()
@@ -336,9 +338,7 @@ class Supervisor:
         )
 
     def _check_completion(self, now: float) -> None:
-        stage = completion.stage(self._table.states, self._job.strategy)
-        if stage is Stage.DRAINING:
-            self._drain(now)
+        stage = self._drain.stage(now)
         reap = completion.to_reap(self._table.states, self._job.strategy)
         if reap and self._reaping is None:
             grace = min(PS_GRACE_SECONDS, self._job.policy.grace_seconds)
@@ -350,22 +350,6 @@ class Supervisor:
     def _continue_reaping(self, now: float) -> None:
         if self._reaping is not None and self._advance(self._reaping, now):
             self._reaping = None
-
-    def _drain(self, now: float) -> None:
-        """Waits for the evaluator, but not for ever."""
-        limit = self._job.policy.drain_timeout_seconds
-        if self._drain_until is None:
-            self._drain_until = now + limit
-            text = f"training is over; waiting up to {limit:g} s for the evaluation of the last checkpoint"
-            self._journal.event(EventKind.TRAINING_OVER, text)
-            self._journal.phase(RunPhase.DRAINING)
-        if now < self._drain_until:
-            return
-        for row in self._table.of_type(TaskType.EVALUATOR):
-            if not row.state.settled:
-                row.given_up, row.restart_at = True, None
-                text = f"{row.task} did not evaluate the last checkpoint within {limit:g} s"
-                self._journal.note(f"{text}; the run ends without it")
 
     # Failures
 

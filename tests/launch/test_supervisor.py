@@ -121,6 +121,28 @@ def test_an_evaluator_that_never_ends_is_left_behind_and_that_is_said(tmp_path: 
     assert run.asked == ["evaluator-0", "ps-0"]
 
 
+def test_an_evaluator_that_ended_too_early_is_sent_back_for_the_last_checkpoint(tmp_path: Path) -> None:
+    early = TaskScript.of(evaluation(4, 50, accuracy=0.5), ends(5))
+    late = TaskScript.of(evaluation(2, 100, final=True, accuracy=0.9), ends(3))
+    run = ps_run(tmp_path, evaluator_0=[early, late])
+    result = run.result()
+    assert result.exit_code == 0
+    assert result.evaluation is not None
+    assert result.evaluation.global_step == 100
+    assert run.submitted[1:] == [(0, "evaluator-0")]
+    assert run.observer.texts(EventKind.TASK_RESTARTING) == [
+        "evaluator-0 ended when it had evaluated step 50; started again for step 100"
+    ]
+
+
+def test_an_evaluator_is_sent_back_once_for_a_checkpoint(tmp_path: Path) -> None:
+    run = ps_run(tmp_path, evaluator_0=TaskScript.of(evaluation(4, 50, accuracy=0.5), ends(5)))
+    result = run.result()
+    assert result.exit_code == 0
+    assert run.submitted[1:] == [(0, "evaluator-0")]
+    assert result.notes == ("evaluator-0 ended twice without an evaluation of step 100, the last one",)
+
+
 def test_a_coordinators_workers_and_ps_go_as_soon_as_the_chief_is_done(tmp_path: Path) -> None:
     job = make_job(tmp_path / "run", COORDINATOR, chief=1, worker=2, ps=1, evaluator=1)
     late = TaskScript.of(ends(40))

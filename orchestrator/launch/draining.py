@@ -1,0 +1,69 @@
+"""After training: the last checkpoint is evaluated, or it is said that it was not."""
+
+from __future__ import annotations
+
+from orchestrator.cluster.task import TaskType
+from orchestrator.launch import completion
+from orchestrator.launch.completion import Stage
+from orchestrator.launch.events import EventKind
+from orchestrator.launch.job import Job
+from orchestrator.launch.run_journal import RunJournal
+from orchestrator.launch.snapshot import RunPhase
+from orchestrator.launch.task_table import TaskTable
+
+
+class Drain:
+    """Watches over the evaluator once training is over."""
+
+    def __init__(self, job: Job, table: TaskTable, journal: RunJournal) -> None:
+        self._job = job
+        self._table = table
+        self._journal = journal
+        self._limit = job.policy.drain_timeout_seconds
+        self._until: float | None = None
+        self._sent_back_for: int | None = None
+
+    def stage(self, now: float) -> Stage:
+        """The stage of the job, after what the evaluator's state asks for was arranged."""
+        if self._stage() is not Stage.TRAINING and self._job.is_experiment:
+            self._send_back(now)
+        if self._stage() is Stage.DRAINING:
+            self._wait(now)
+        return self._stage()
+
+    def _stage(self) -> Stage:
+        return completion.stage(self._table.states, self._job.strategy)
+
+    def _send_back(self, now: float) -> None:
+        """Starts an evaluator again that ended before the last checkpoint was written; once a checkpoint."""
+        last = self._table.checkpoint_step
+        if last is None:
+            return
+        for row in self._table.of_type(TaskType.EVALUATOR):
+            seen = row.evaluation.global_step if row.evaluation is not None else None
+            if row.given_up or not row.state.done or (seen is not None and seen >= last):
+                continue
+            what = "nothing" if seen is None else f"step {seen}"
+            if last == self._sent_back_for:
+                row.given_up = True
+                self._journal.note(
+                    f"{row.task} ended twice without an evaluation of step {last}, the last one"
+                )
+                continue
+            self._sent_back_for, row.restart_at = last, now
+            text = f"{row.task} ended when it had evaluated {what}; started again for step {last}"
+            self._journal.event(EventKind.TASK_RESTARTING, text, row.task)
+
+    def _wait(self, now: float) -> None:
+        if self._until is None:
+            self._until = now + self._limit
+            text = f"waiting up to {self._limit:g} s for the evaluation of the last checkpoint"
+            self._journal.event(EventKind.TRAINING_OVER, f"training is over; {text}")
+            self._journal.phase(RunPhase.DRAINING)
+        if now < self._until:
+            return
+        for row in self._table.of_type(TaskType.EVALUATOR):
+            if not row.state.settled:
+                row.given_up, row.restart_at = True, None
+                text = f"{row.task} did not evaluate the last checkpoint within {self._limit:g} s"
+                self._journal.note(f"{text}; the run ends without it")
