@@ -59,17 +59,6 @@ def refuse_nan(loss: Any) -> None:
         raise v1.train.NanLossDuringTrainingError
 
 
-class RequestedStop(SleepingHook):
-    """Stops when somebody has asked for it; the loop looks at the request before every step."""
-
-    def __init__(self, request: StopRequest) -> None:
-        self._request = request
-
-    def after_run(self, run_context: Any, run_values: Any) -> None:
-        if self._request.is_set():
-            run_context.request_stop()
-
-
 class AgreedStop(v1.train.SessionRunHook):
     """Votes in each step for this task, and stops at the step at which all tasks read a vote to stop."""
 

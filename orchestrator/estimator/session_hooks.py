@@ -1,7 +1,7 @@
 """The hooks of a training session, in the order in which they run: the one place that says so.
 
 1. input initialisation
-2. the stop that was asked for (a vote, where tasks step together)
+2. the vote on stopping, where tasks step together (alone, the loop looks at the request itself)
 3. the step limit
 4. the user's hooks, which see a bad loss before training ends for it
 5. the NaN guard, so that no such weights are saved
@@ -24,7 +24,7 @@ from orchestrator.cluster.records import Phase
 from orchestrator.errors import InvalidArgument
 from orchestrator.estimator.checkpoint_saving import AgreedCheckpointSaver, CheckpointSaver, scratch_directory
 from orchestrator.estimator.graph import TrainingGraph
-from orchestrator.estimator.guards import AgreedStop, NanGuard, RequestedStop, StepLimit
+from orchestrator.estimator.guards import AgreedStop, NanGuard, StepLimit
 from orchestrator.estimator.position import Position
 from orchestrator.estimator.progress import ProgressHook, ProgressReporter
 from orchestrator.estimator.stop_request import StopRequest
@@ -72,7 +72,8 @@ def training_hooks(parts: TrainingParts) -> list[Hook]:
     given = [*request.hooks, *from_spec]
     savers = _savers(parts, given)
     hooks: list[Hook] = list(graph.input.hooks)
-    hooks.append(_stop_on_request(parts, savers))
+    if parts.together:
+        hooks.append(_agreed_stop(parts, savers))
     hooks.append(StepLimit(parts.position, request.steps, request.max_steps))
     hooks += request.hooks
     hooks.append(NanGuard(graph.loss))
@@ -83,10 +84,7 @@ def training_hooks(parts: TrainingParts) -> list[Hook]:
     return hooks
 
 
-def _stop_on_request(parts: TrainingParts, savers: list[Hook]) -> Hook:
-    """At once where this process steps alone; at the same step everywhere where tasks step together."""
-    if not parts.together:
-        return RequestedStop(parts.stop)
+def _agreed_stop(parts: TrainingParts, savers: list[Hook]) -> Hook:
     wants_save: Callable[[], bool] = lambda: False  # noqa: E731
     for saver in savers:
         if isinstance(saver, AgreedCheckpointSaver):

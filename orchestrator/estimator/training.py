@@ -113,7 +113,7 @@ class TrainingLoop:
         self._reporter.enter(Phase.WAITING)
         with HookedSession(self._open_and_look, self._hooks) as session:
             self._reporter.enter(Phase.STEPPING)
-            while not session.should_stop():
+            while not session.should_stop() and not self._asked_to_stop():
                 self._advance(session)
         self._finish(session)
         return self._position.loss
@@ -123,6 +123,10 @@ class TrainingLoop:
         self._position.step = int(session.run(self._graph.read_step))
         self._wake = NOW
         return session
+
+    def _asked_to_stop(self) -> bool:
+        """Whether to stop at once; tasks that step together vote on it instead."""
+        return self._graph.votes is None and self._stop.is_set()
 
     def _advance(self, session: HookedSession) -> None:
         try:

@@ -67,6 +67,10 @@ class StepRate(SleepingHook):
             value = v1.Summary.Value(tag=self._tag, simple_value=rate)
             self._writer.add_summary(v1.Summary(value=[value]), step)
 
+    def end(self, session: v1.Session) -> None:
+        if self._writer is not None:
+            self._writer.flush()
+
 
 class SummaryWriting(SleepingHook):
     """Evaluates the merged summaries every so many global steps and writes them.
