@@ -9,9 +9,11 @@ import pytest
 
 from orchestrator.cli.main import main
 from orchestrator.cli.render import PORTS_NOTE, pretty_tf_config
+from orchestrator.cluster.config_file import load
 from orchestrator.cluster.tf_config import decode
 from tests.cli.conftest import files_in
 
+SHIPPED = sorted((Path(__file__).parents[2] / "cluster_configs").glob("*.yaml"))
 TASKS = ["chief-0", "worker-0", "worker-1", "ps-0", "evaluator-0"]
 
 
@@ -134,6 +136,18 @@ def test_rendering_needs_no_packages_of_the_default(
     monkeypatch.setattr("orchestrator.cli.experiment_target.importlib.util.find_spec", lambda name: None)
     (place / "default.yaml").write_text("name: a\ntasks: {chief: {}}\n")
     assert "first, once" in rendered(capsys, "default.yaml")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_every_shipped_cluster_file_is_planned(
+    place: Path, capsys: pytest.CaptureFixture[str], path: Path
+) -> None:
+    assert main(["render", str(path), "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    declared = load(path).effective_tasks()
+    assert len(value["tasks"]) == sum(section.replicas for section in declared.values())
+    assert (value["cluster"] is None) == (len(value["tasks"]) == 1)
+    assert value["prepare_command"] is not None
 
 
 def test_a_pretty_tf_config_is_still_json() -> None:
