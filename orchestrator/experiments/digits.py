@@ -18,13 +18,24 @@ from orchestrator.data.pipeline import evaluation_batches, training_batches
 from orchestrator.data.sharding import replica_batch_size, training_shard
 from orchestrator.data.tfds_input import TfdsInput
 from orchestrator.errors import ConfigError
-from orchestrator.estimator import Estimator, EstimatorSpec, EvalSpec, ModeKeys, RunConfig, TrainSpec
+from orchestrator.estimator import (
+    Estimator,
+    EstimatorSpec,
+    EvalSpec,
+    FinalExporter,
+    ModeKeys,
+    RunConfig,
+    TrainSpec,
+    export,
+)
 from orchestrator.experiments.experiment import Experiment
 
 v1 = tf.compat.v1
 
 CLASSES = 10
 EVALUATION_BATCH = 128
+EVALUATIONS = 5
+"""How often the model is saved, and so evaluated, where the cluster file does not say."""
 
 
 def experiment(
@@ -67,14 +78,30 @@ def experiment(
 
     estimator = Estimator(
         model_fn,
-        config=config.replace(tf_random_seed=seed),
+        config=_paced(config, max_steps).replace(tf_random_seed=seed),
         params={"learning_rate": learning_rate, "max_steps": max_steps},
     )
     return Experiment(
         estimator,
         TrainSpec(training_input, max_steps=max_steps),
-        EvalSpec(evaluation_input, steps=None, start_delay_secs=0, throttle_secs=1),
+        EvalSpec(
+            evaluation_input,
+            steps=None,
+            exporters=FinalExporter("serving", _serving_input),
+            start_delay_secs=0,
+            throttle_secs=1,
+        ),
     )
+
+
+def _paced(config: RunConfig, max_steps: int) -> RunConfig:
+    """Periods that suit a training of seconds, where the cluster file leaves RunConfig's defaults."""
+    part = max(1, max_steps // EVALUATIONS)
+    if config.save_checkpoints_secs == 600:
+        config = config.replace(save_checkpoints_steps=part)
+    if config.log_step_count_steps == 100:
+        config = config.replace(log_step_count_steps=part)
+    return config
 
 
 def prepare_data(data_dir: str | None) -> None:
@@ -130,6 +157,12 @@ def _layer(
 
 def _convolution(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     return tf.nn.conv2d(images, kernel, strides=1, padding="SAME")
+
+
+def _serving_input() -> export.TensorServingInputReceiver:
+    """What the exported model is fed: bytes of images, uint8 of shape (batch, 8, 8, 1)."""
+    images = v1.placeholder(tf.uint8, (None, 8, 8, 1), name="images")
+    return export.TensorServingInputReceiver(tf.cast(images, tf.float32) / 255.0, {"images": images})
 
 
 def _scaled(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

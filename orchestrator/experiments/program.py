@@ -49,8 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare(request: ExperimentRequest) -> None:
+    from orchestrator.experiments import devices
     from orchestrator.experiments.function import ExperimentFunction
 
+    devices.configure(logical_devices=None)
     found = ExperimentFunction.find(request.experiment, Path(request.working_dir))
     found.prepare(request.data_dir, request.params)
 

@@ -7,12 +7,10 @@ import os
 import sys
 import warnings
 from collections.abc import MutableMapping
+from pathlib import Path
 
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
 """Set before TensorFlow is imported, where the user has not chosen otherwise."""
-
-OURS = ("orchestrator", "tensorflow.estimator")
-"""Loggers whose information is for the user; the second is the engine's, where Estimator's always was."""
 
 
 def quiet_start(environ: MutableMapping[str, str] | None = None) -> None:
@@ -33,20 +31,42 @@ class _OneLine(logging.Formatter):
         return line
 
 
+class _WithoutInnerAffairs(logging.Filter):
+    """Drops what TensorFlow says of its own steps, and its advice on calls that are not the user's."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        file = Path(record.pathname)
+        if "tensorflow" not in file.parts:
+            return True
+        if file.name == "deprecation.py":
+            place = str(record.args[0]) if isinstance(record.args, tuple) and record.args else ""
+            return not any(part in place for part in _NOT_THE_USERS)
+        if record.levelno > logging.INFO:
+            return True
+        return file.name in _TOLD_TO_USERS and not record.getMessage().startswith(_BEFORE_AND_AFTER)
+
+
+_NOT_THE_USERS = ("/site-packages/tensorflow/", str(Path(__file__).parents[1]) + "/")
+_TOLD_TO_USERS = ("basic_session_run_hooks.py", "saver.py")
+"""Hooks that users give, and which checkpoint a run goes on from."""
+_BEFORE_AND_AFTER = ("Create ", "Calling checkpoint listeners")
+
+
 def configure() -> None:
     """Sends our messages, TensorFlow's warnings and Python's warnings to stderr in one form."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine())
+    handler.addFilter(_WithoutInnerAffairs())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    for name in OURS:
-        logging.getLogger(name).setLevel(logging.INFO)
-    for name in ("tensorflow", "absl"):
+    logging.getLogger("orchestrator").setLevel(logging.INFO)
+    # The engine, and hooks that users give, speak through TensorFlow's logger as Estimator's always did.
+    for name, level in (("tensorflow", logging.INFO), ("absl", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(level)
     logging.captureWarnings(True)
     warnings.formatwarning = _warning_on_one_line
 
