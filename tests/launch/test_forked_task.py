@@ -240,7 +240,8 @@ def test_an_uncaught_exception_is_recorded_with_the_last_step(tmp_path: Path) ->
     assert progress is not None
     assert (failure.type, failure.message, failure.step) == ("ShapeError", "3 is not 4", 41)
     assert progress.phase is Phase.STEPPING
-    assert failure.traceback in watch.output(CHIEF)
+    *trace, _ = failure.traceback.splitlines()  # how the last line names the class depends on the version
+    assert "\n".join(trace) in watch.output(CHIEF)
     assert "forked_task" not in failure.traceback
     assert [record.code for record in watch.exits(CHIEF)] == [1]
 
