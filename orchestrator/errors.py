@@ -15,6 +15,7 @@
     └── EstimatorError                exit code 1: wrong use of the Estimator API
         ├── InvalidArgument           (also a ValueError)
         ├── InvalidType               (also a TypeError)
+        ├── MissingKey                (also a KeyError) a dict lacks what a model asks for
         ├── NotTrained                (also a ValueError) no checkpoint to work with
         └── Unsupported               (also an AttributeError) a name or mode left out on purpose
 
@@ -92,6 +93,13 @@ class InvalidArgument(EstimatorError, ValueError):
 
 class InvalidType(EstimatorError, TypeError):
     """An argument or a returned value has the wrong type."""
+
+
+class MissingKey(EstimatorError, KeyError):
+    """A dict of features, labels or outputs lacks keys that the model asks for."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""  # KeyError would show its repr
 
 
 class NotTrained(EstimatorError, ValueError):

@@ -11,15 +11,15 @@ from typing import Any
 _OURS = "orchestrator.estimator"
 _PARTS = ("", ".experimental", ".export", ".inputs")
 _ROOTS = {
-    "tensorflow": "model_to_estimator_v2",
-    "tensorflow.compat.v1": "model_to_estimator",
-    "tensorflow.compat.v2": "model_to_estimator_v2",
+    "tensorflow": "model_to_estimator",
+    "tensorflow.compat.v1": "model_to_estimator_v1",
+    "tensorflow.compat.v2": "model_to_estimator",
 }
 """Modules that have `estimator` and `keras`; which of our functions is the latter's model_to_estimator."""
 _TF_KERAS = {
-    "tf_keras": "model_to_estimator_v2",
-    "tf_keras.api._v1.keras": "model_to_estimator",
-    "tf_keras.api._v2.keras": "model_to_estimator_v2",
+    "tf_keras": "model_to_estimator",
+    "tf_keras.api._v1.keras": "model_to_estimator_v1",
+    "tf_keras.api._v2.keras": "model_to_estimator",
 }
 
 
