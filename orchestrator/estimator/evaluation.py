@@ -23,7 +23,7 @@ from orchestrator.estimator.session import HookedSession, close_quietly
 from orchestrator.estimator.session_opening import SessionTarget, finalize, open_as_chief, restore_again
 from orchestrator.estimator.stop_request import StopRequested
 from orchestrator.estimator.strategies import session_config_for
-from orchestrator.estimator.warm_starting import add_warm_start
+from orchestrator.estimator.warm_starting import plan_warm_start
 
 v1 = tf.compat.v1
 
@@ -91,6 +91,7 @@ class Evaluation:
         self._request = request
         self._graph = _build(model, request.input_fn)
         self._session: v1.Session | None = None
+        self._warm_start: Any = None
         self._result = FinalMetrics(self._graph.metrics)
         self._hooks = [
             *self._graph.input.hooks,
@@ -106,7 +107,7 @@ class Evaluation:
         """One evaluation: every hook from `begin` to `end`."""
         with self._graph.entered():
             if checkpoint is None:
-                add_warm_start(self._model.warm_start)
+                self._warm_start = plan_warm_start(self._model.warm_start)
             self._begin_hooks()
             self._run_batches(checkpoint)
             write_metrics(self._request.output_dir, self._result.values, checkpoint)
@@ -156,7 +157,7 @@ class Evaluation:
             return restore_again(session, self._graph.scaffold, checkpoint)
         config = self._model.config
         target = SessionTarget(config.evaluation_master, session_config_for(config, config.eval_distribute))
-        return open_as_chief(self._graph.scaffold, target, lambda: checkpoint)
+        return open_as_chief(self._graph.scaffold, target, lambda: checkpoint, self._warm_start)
 
 
 def _build(model: Model, input_fn: Callable[..., Any]) -> EvaluationGraph:

@@ -16,7 +16,7 @@ from orchestrator.estimator.model import Model
 from orchestrator.estimator.session import HookedSession
 from orchestrator.estimator.session_opening import SessionTarget, finalize, open_as_chief
 from orchestrator.estimator.strategies import session_config_for
-from orchestrator.estimator.warm_starting import add_warm_start
+from orchestrator.estimator.warm_starting import plan_warm_start
 
 v1 = tf.compat.v1
 
@@ -41,8 +41,6 @@ def predict(model: Model, request: PredictionRequest, checkpoint: str | None) ->
                 "Input graph does not use tf.data.Dataset or contain a QueueRunner. That means predict yields"
                 " forever. This is probably a mistake."
             )
-        if checkpoint is None:
-            add_warm_start(model.warm_start)
         session = _open(graph, model, request.hooks, checkpoint)
     # The graph is left while the caller has a batch: it may be working with another one.
     batches = _batches(graph, session)
@@ -56,10 +54,13 @@ def predict(model: Model, request: PredictionRequest, checkpoint: str | None) ->
 def _open(graph: Any, model: Model, hooks: tuple[Any, ...], checkpoint: str | None) -> HookedSession:
     all_hooks = [*graph.input.hooks, *hooks, *graph.prediction_hooks]
     target = SessionTarget(model.config.master, session_config_for(model.config, None))
+    warm_start = plan_warm_start(model.warm_start) if checkpoint is None else None
     for hook in all_hooks:
         hook.begin()
     finalize(graph.scaffold)
-    return HookedSession(lambda: open_as_chief(graph.scaffold, target, lambda: checkpoint), all_hooks)
+    return HookedSession(
+        lambda: open_as_chief(graph.scaffold, target, lambda: checkpoint, warm_start), all_hooks
+    )
 
 
 def _batches(graph: Any, session: HookedSession) -> Iterator[Any]:

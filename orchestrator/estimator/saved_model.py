@@ -82,9 +82,7 @@ def _new_directory(base: str) -> str:
         if not tf.io.gfile.exists(path):
             return path
         time.sleep(1)  # names are whole seconds: TensorFlow Serving takes the largest number
-    raise InvalidArgument(
-        f"export_dir_base {base} has no free directory name: something else exports there."
-    )
+    raise InvalidArgument(f"export_dir_base {base} has no free directory name: something else exports there.")
 
 
 @dataclass(frozen=True)

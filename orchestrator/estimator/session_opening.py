@@ -32,12 +32,16 @@ def finalize(scaffold: v1.train.Scaffold) -> None:
 
 
 def open_as_chief(
-    scaffold: v1.train.Scaffold, target: SessionTarget, find_checkpoint: Callable[[], str | None]
+    scaffold: v1.train.Scaffold,
+    target: SessionTarget,
+    find_checkpoint: Callable[[], str | None],
+    warm_start: Callable[[v1.Session], None] | None = None,
 ) -> v1.Session:
     """A session whose variables are restored from `find_checkpoint()`, or initialised where that is None.
 
-    `init_fn` runs only where nothing is restored. Raises RuntimeError, as
-    TensorFlow does, when variables are still uninitialised afterwards.
+    Where nothing is restored, `warm_start` and then the scaffold's `init_fn`
+    run after initialisation. Raises RuntimeError, as TensorFlow does, when
+    variables are still uninitialised afterwards.
     """
     finalize(scaffold)
     checkpoint = find_checkpoint()
@@ -48,9 +52,23 @@ def open_as_chief(
         config=target.config,
         init_op=scaffold.init_op,
         init_feed_dict=scaffold.init_feed_dict,
-        init_fn=scaffold.init_fn,
+        init_fn=_one_after_the_other(warm_start, scaffold.init_fn),
     )
     return session
+
+
+def _one_after_the_other(
+    *functions: Callable[[v1.Session], None] | None,
+) -> Callable[[v1.Session], None] | None:
+    given = [function for function in functions if function is not None]
+    if not given:
+        return None
+
+    def run_all(session: v1.Session) -> None:
+        for function in given:
+            function(session)
+
+    return run_all
 
 
 def restore_again(session: v1.Session, scaffold: v1.train.Scaffold, checkpoint: str) -> v1.Session:

@@ -33,8 +33,18 @@ def make_strategy(name: str, logical_devices: int | None = None) -> Any:
         )
     if name in ("none", "parameter_server"):
         return None
+    # Made outside of a graph, strategies make eager variables, and the multi-worker one starts
+    # a server that sessions cannot use.
+    with tf.Graph().as_default():
+        return _made(name, logical_devices)
+
+
+def _made(name: str, logical_devices: int | None) -> Any:
     if name == "multi_worker_mirrored":
-        return _multi_worker_mirrored()
+        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        if resolver.task_type == TaskType.EVALUATOR.value:
+            return None
+        return v1.distribute.experimental.MultiWorkerMirroredStrategy()
     devices = _replica_devices(logical_devices)
     if name == "one_device":
         return v1.distribute.OneDeviceStrategy(devices[0])
@@ -48,15 +58,6 @@ def _replica_devices(logical_devices: int | None) -> list[str]:
     if gpus and logical_devices is None:
         return [f"/gpu:{index}" for index in range(len(gpus))]
     return [f"/cpu:{index}" for index in range(logical_devices or 1)]
-
-
-def _multi_worker_mirrored() -> Any:
-    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    if resolver.task_type == TaskType.EVALUATOR.value:
-        return None
-    # Made outside of a graph it would start a server of its own, which sessions cannot use.
-    with tf.Graph().as_default():
-        return v1.distribute.experimental.MultiWorkerMirroredStrategy()
 
 
 def crosses_processes(strategy: Any) -> bool:

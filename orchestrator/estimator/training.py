@@ -26,7 +26,7 @@ from orchestrator.estimator.session_opening import SessionTarget, finalize, open
 from orchestrator.estimator.stop_request import StopRequest
 from orchestrator.estimator.strategies import crosses_processes, is_chief, session_config_for
 from orchestrator.estimator.triggers import NOW, earliest
-from orchestrator.estimator.warm_starting import add_warm_start
+from orchestrator.estimator.warm_starting import plan_warm_start
 
 v1 = tf.compat.v1
 
@@ -41,8 +41,6 @@ def train(model: Model, input_fn: Callable[..., Any], request: TrainingRequest) 
     reporter.update(phase=Phase.STARTING, max_steps=request.max_steps, stopped=False)
     graph = _build(model, input_fn)
     with graph.entered():
-        if checkpoints.newest(model.model_dir) is None and is_chief(strategy, config):
-            add_warm_start(model.warm_start)
         position = Position()
         parts = TrainingParts(
             graph=graph,
@@ -69,13 +67,17 @@ def _session_opener(model: Model, graph: TrainingGraph, strategy: Any) -> Callab
     """How this task opens its session: the chief, and every task of a collective, initialises."""
     config = model.config
     session_config = session_config_for(config, strategy)
+    warm_start = None
+    if checkpoints.newest(model.model_dir) is None:
+        warm_start = plan_warm_start(model.warm_start)
     target = SessionTarget(
         master=session_master(config, strategy, session_config),
         config=session_config,
         max_wait_seconds=config.session_creation_timeout_secs,
     )
     if crosses_processes(strategy) or config.is_chief:
-        return lambda: open_as_chief(graph.scaffold, target, lambda: checkpoints.newest(model.model_dir))
+        newest = lambda: checkpoints.newest(model.model_dir)  # noqa: E731
+        return lambda: open_as_chief(graph.scaffold, target, newest, warm_start)
     return lambda: open_as_worker(graph.scaffold, target)
 
 

@@ -41,19 +41,15 @@ def model_fn(features: Any, labels: Any, mode: str, params: dict[str, Any]) -> E
     train_op = optimizer.minimize(loss, global_step=v1.train.get_global_step()) if mode == "train" else None
     metrics = {"mae": v1.metrics.mean_absolute_error(labels, outputs)}
     if mode == "eval":
-        metrics["rows"] = row_count(features)
-        metrics["feature_sum"] = _sum(features)
+        metrics["rows"] = total_of("rows", tf.ones([tf.shape(features)[0]]))
+        metrics["feature_sum"] = total_of("feature_sum", features)
     return EstimatorSpec(mode, loss=loss, train_op=train_op, eval_metric_ops=metrics)
 
 
-def row_count(features: Any) -> Any:
-    """A metric that counts examples."""
-    return _sum(tf.ones([tf.shape(features)[0]]))
-
-
-def _sum(values: Any) -> Any:
+def total_of(name: str, values: Any) -> Any:
+    """A metric that adds up values, over replicas too."""
     total = v1.get_variable(
-        v1.get_default_graph().unique_name("total"),
+        name,
         [],
         initializer=v1.zeros_initializer(),
         trainable=False,
@@ -62,4 +58,9 @@ def _sum(values: Any) -> Any:
         aggregation=tf.VariableAggregation.SUM,
     )
     update = total.assign_add(tf.reduce_sum(values))
-    return total.read_value(), update
+
+    def over_replicas(strategy: Any, variable: Any) -> Any:
+        return strategy.extended.read_var(variable)
+
+    value = tf.distribute.get_replica_context().merge_call(over_replicas, args=(total,))
+    return value, update

@@ -119,9 +119,8 @@ def test_summaries_are_written_at_the_original_steps(tmp_path: Path) -> None:
 
 
 def test_no_summaries_and_no_checkpoints_where_none_are_wanted(tmp_path: Path) -> None:
-    estimator(tmp_path, save_summary_steps=None, save_checkpoints_steps=None, save_checkpoints_secs=None).train(
-        linear_model.training_input, steps=3
-    )
+    nothing = {"save_summary_steps": None, "save_checkpoints_steps": None, "save_checkpoints_secs": None}
+    estimator(tmp_path, **nothing).train(linear_model.training_input, steps=3)
     assert not list(tmp_path.glob("model.ckpt*"))
     assert events(tmp_path, "loss") == []
 
