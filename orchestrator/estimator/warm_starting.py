@@ -90,8 +90,7 @@ def _sources(settings: WarmStartSettings, shapes: dict[str, list[int]]) -> Itera
 
 
 def _chosen_variables(chosen: Any) -> list[Any]:
-        by_name = isinstance(item, str)
-        matches = v1.get_collection(v1.GraphKeys.GLOBAL_VARIABLES, scope=item) if by_name else [item]
+    """What `vars_to_warm_start` means: an expression is for trainable variables, a list for all of them."""
     if chosen is None:
         return []
     if isinstance(chosen, str):
