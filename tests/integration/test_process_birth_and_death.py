@@ -135,8 +135,12 @@ def test_a_task_that_ends_takes_its_descendants_with_it_and_nobody_else(tmp_path
 
 
 def test_a_task_that_leaves_by_itself_leaves_no_descendants(tmp_path: Path) -> None:
-    _, watch = run_to_end(family_job(tmp_path, "leave"))
-    assert not any(map(alive, family(tmp_path, "chief-0") + family(tmp_path, "worker-0")))
+    job = family_job(tmp_path, "leave")
+    with launcher(job) as made:
+        watch = Watch(made)
+        made.submit(made.plan(job, 0))
+        watch.until_exited([CHIEF, WORKER])
+        assert not any(map(alive, family(tmp_path, "chief-0") + family(tmp_path, "worker-0")))
     assert [r.code for task in (CHIEF, WORKER) for r in watch.exits(task)] == [3, 3]
 
 
