@@ -33,7 +33,7 @@ from orchestrator.launch.completion import EXIT_INTERRUPTED, EXIT_TERMINATED
 from orchestrator.launch.registry import make_launcher
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.run_result import RunResult, StopRequest
-from orchestrator.launch.summary import last_words, write_summary
+from orchestrator.launch.summary import last_words, shown_path, write_summary
 from orchestrator.launch.supervisor import Supervisor
 
 
@@ -118,8 +118,7 @@ def _conclude(resolved: ResolvedJob, result: RunResult, display: Display) -> Non
 
 def program() -> str:
     """How this command line was called, for lines that can be copied."""
-    name = Path(sys.argv[0]).name
-    return f"python {sys.argv[0]}" if name.endswith(".py") and name != "__main__.py" else "orchestrator"
+    return f"python {shown_path(sys.argv[0])}" if Path(sys.argv[0]).name == "launch.py" else "orchestrator"
 
 
 @contextlib.contextmanager

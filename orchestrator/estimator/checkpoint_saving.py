@@ -15,14 +15,14 @@ from orchestrator.estimator.position import Position, SleepingHook
 from orchestrator.estimator.triggers import Trigger, Wake
 
 v1 = tf.compat.v1
-Pause = Callable[[], contextlib.AbstractContextManager[None]]
+Pause = Callable[[int], contextlib.AbstractContextManager[Any]]
 
 
 class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
     """Saves when the session is created, periodically and at the end; tells its listeners.
 
     The files are TensorFlow's own (`checkpoint`, `graph.pbtxt`, `model.ckpt-N.*`
-    and the graph in the event file). `while_saving` is entered around each save.
+    and the graph in the event file). `while_saving`, given the step, is entered around each save.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
             listener.end(session, step)
 
     def _save(self, session: v1.Session, step: int) -> bool:
-        with self._while_saving():
+        with self._while_saving(step):
             return bool(super()._save(session, step))
 
 

@@ -128,7 +128,7 @@ def _savers(parts: TrainingParts, given: list[Hook]) -> list[Hook]:
         "scaffold": parts.graph.scaffold,
         "trigger": trigger,
         "save_graph_def": config.checkpoint_save_graph_def,
-        "while_saving": lambda: _saving(parts),
+        "while_saving": lambda step: _saving(parts, step),
     }
     if parts.together:
         directory = config.model_dir if parts.is_chief else scratch_directory()
@@ -144,7 +144,7 @@ def _savers(parts: TrainingParts, given: list[Hook]) -> list[Hook]:
 
 
 @contextlib.contextmanager
-def _saving(parts: TrainingParts) -> Any:
+def _saving(parts: TrainingParts, step: int) -> Any:
     with parts.reporter.during(Phase.SAVING):
         yield
-        parts.reporter.update(checkpoint_step=parts.position.step)
+        parts.reporter.update(checkpoint_step=int(step))

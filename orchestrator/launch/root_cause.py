@@ -13,6 +13,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator import errors
 from orchestrator.cluster.records import ExitRecord, FailureRecord
 from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.launch.completion import describe_exit
@@ -114,8 +115,10 @@ class RootCause:
 
     end: TaskEnd
     victims: tuple[TaskId, ...] = ()
+    same: tuple[TaskId, ...] = ()
+    """Tasks that raised the same exception, later than the first."""
     also_failed: tuple[TaskId, ...] = ()
-    """Tasks with a failure of their own, later than the first."""
+    """Tasks with another failure of their own, later than the first."""
 
     @property
     def task(self) -> TaskId:
@@ -140,6 +143,8 @@ class RootCause:
             return f"ended by {describe_exit(record.code, record.signal)}"
         if found is not None:
             first_line = found.message.strip().splitlines()[0] if found.message.strip() else ""
+            if first_line and self.user_error:
+                return first_line
             name = found.type.rsplit(".", 1)[-1]
             return f"{name}: {first_line}" if first_line else name
         return describe_exit(record.code) if record is not None else "it ended"
@@ -166,6 +171,8 @@ class RootCause:
         if hint:
             lines.append(hint)
         lines += self._last_words()
+        if self.same:
+            lines.append(f"The same error in: {', '.join(map(str, self.same))}.")
         if self.also_failed:
             lines.append(f"Failed after it: {', '.join(map(str, self.also_failed))}.")
         if self.victims:
@@ -176,7 +183,7 @@ class RootCause:
 
     def _last_words(self) -> list[str]:
         end, found = self.end, self.end.exception
-        if self.user_error and found is not None:
+        if self.user_error and found is not None and hasattr(errors, found.type.rsplit(".", 1)[-1]):
             return _indented(found.message.strip().splitlines()[1:])
         lines = _indented(found.traceback.rstrip().splitlines()) if found is not None else []
         rest = _without_traceback(end.log_tail)[-SHOWN_LOG_LINES:]
@@ -200,9 +207,19 @@ def find_root_cause(ends: Sequence[TaskEnd]) -> RootCause | None:
         failed, key=lambda end: (end.task.type is TaskType.EVALUATOR, end.looks_like_victim, end.time)
     )
     first, rest = order[0], order[1:]
-    victims = tuple(sorted(end.task for end in rest if end.looks_like_victim))
-    others = tuple(sorted(end.task for end in rest if not end.looks_like_victim))
-    return RootCause(first, victims, others)
+    victims = [end for end in rest if end.looks_like_victim]
+    same = [end for end in rest if end not in victims and _signature(end) == _signature(first) is not None]
+    others = [end for end in rest if end not in victims and end not in same]
+    return RootCause(first, _tasks(victims), _tasks(same), _tasks(others))
+
+
+def _signature(end: TaskEnd) -> tuple[str, str] | None:
+    found = end.exception
+    return None if found is None else (found.type, found.message)
+
+
+def _tasks(ends: Sequence[TaskEnd]) -> tuple[TaskId, ...]:
+    return tuple(sorted(end.task for end in ends))
 
 
 def parse_traceback(lines: Sequence[str]) -> ParsedException | None:

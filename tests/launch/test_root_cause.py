@@ -143,7 +143,7 @@ def test_a_users_mistake_is_its_message_alone() -> None:
     )
     assert cause is not None
     assert cause.user_error
-    assert cause.render() == "chief-0 failed: ConfigError: bad\n  fix it so"
+    assert cause.render() == "chief-0 failed: bad\n  fix it so"
     silent = find_root_cause([ended("chief-0", 2, log="usage: a.py [-h]\na.py: error: no such flag")])
     assert silent is not None
     assert silent.user_error
@@ -212,3 +212,20 @@ def test_the_last_of_unrelated_tracebacks_counts() -> None:
 def test_odd_logs(lines: list[str], expected: tuple[str, str] | None) -> None:
     found = parse_traceback(lines)
     assert (None if found is None else (found.type, found.message)) == expected
+
+
+def test_the_same_exception_elsewhere_is_said_in_one_line() -> None:
+    ends = [ended(f"worker-{i}", at=i, error="KeyError", message="x") for i in range(3)]
+    cause = find_root_cause([*ends, ended("chief-0", at=9, error="KeyError", message="y")])
+    assert cause is not None
+    assert cause.render().splitlines()[-2:] == [
+        "The same error in: worker-1, worker-2.",
+        "Failed after it: chief-0.",
+    ]
+
+
+def test_a_users_exception_keeps_its_traceback_even_when_a_restart_is_hopeless() -> None:
+    cause = find_root_cause([ended("chief-0", 2, error="LookupError", message="no column", user_error=True)])
+    assert cause is not None
+    assert cause.user_error
+    assert cause.render().count("Traceback") == 1
