@@ -4,7 +4,8 @@
     ├── ConfigError                   exit code 2: a file, option or argument is wrong
     │   ├── ClusterConfigError        a cluster file: names file, key path, value and fix
     │   ├── TFConfigError             a TF_CONFIG that TensorFlow would misread
-    │   └── ExperimentError           MODULE:FUNCTION cannot be found, called or used
+    │   ├── ExperimentError           MODULE:FUNCTION cannot be found, called or used
+    │   └── WarmStartError            a warm start that cannot be planned as it was asked for
     ├── EnvironmentProblem            exit code 3: the machine lacks what the job needs
     │   ├── PortError                 an address cannot be held
     │   ├── RunDirectoryError         a run directory cannot be made, read or written
@@ -51,6 +52,10 @@ class TFConfigError(ConfigError, ValueError):
 
 class ExperimentError(ConfigError):
     """MODULE:FUNCTION cannot be found, called or used as an experiment."""
+
+
+class WarmStartError(ConfigError):
+    """A warm start cannot be planned as asked: no such checkpoint, patterns that fit nothing, two sources."""
 
 
 class EnvironmentProblem(OrchestratorError):
