@@ -101,9 +101,9 @@ def processes_of_task(
     ]
 
 
-def descendants(pid: int) -> list[ProcessEntry]:
-    """Living children of a process, and theirs."""
-    table = process_table()
+def descendants(pid: int, table: Collection[ProcessEntry] | None = None) -> list[ProcessEntry]:
+    """Living children of a process, and theirs, in `table` (the present one where none is given)."""
+    table = process_table() if table is None else table
     children: dict[int, list[ProcessEntry]] = {}
     for entry in table:
         children.setdefault(entry.parent, []).append(entry)

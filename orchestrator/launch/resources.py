@@ -15,8 +15,10 @@ import psutil
 
 from orchestrator.cluster.task import TaskId
 from orchestrator.launch.launcher import PeakUsage
+from orchestrator.launch.process_tree import descendants, process_table
 
 SAMPLE_SECONDS = 2.0
+SHARE_SECONDS = 10.0
 _MIB = 1 << 20
 _GPU_QUERY = ("--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits")
 
@@ -32,27 +34,62 @@ class TreeUsage:
     pids: frozenset[int]
 
 
-def measure_tree(pid: int) -> TreeUsage | None:
-    """What the process `pid` and its descendants use; None when it is gone."""
-    try:
-        root = psutil.Process(pid)
-        processes = [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return None
-    cpu, memory, proportional, pids = 0.0, 0, True, set()
-    for process in processes:
-        try:
-            with process.oneshot():
-                times = process.cpu_times()
-                resident = process.memory_info().rss
-        except psutil.Error:
-            continue  # ended meanwhile
-        share = proportional_memory(process.pid)
-        proportional &= share is not None
-        cpu += times.user + times.system + times.children_user + times.children_system
-        memory += resident if share is None else share
-        pids.add(process.pid)
-    return TreeUsage(cpu, memory, proportional, frozenset(pids)) if pids else None
+@dataclass(frozen=True)
+class _Share:
+    """A process's proportional set size, and its resident size at that moment."""
+
+    taken_at: float
+    proportional: int
+    resident: int
+
+
+class TreeMeter:
+    """Measures processes together with their descendants.
+
+    The kernel walks all pages of a process for its proportional set size: 10
+    to 20 ms for one that has TensorFlow in it, which has to wait meanwhile. So
+    that is read now and then only, and carried forward in between by what the
+    resident size grew, since what a task adds is its own.
+    """
+
+    def __init__(self, share_of: Callable[[int], int | None] | None = None) -> None:
+        self._share_of = proportional_memory if share_of is None else share_of
+        self._shares: dict[int, _Share] = {}
+
+    def measure(self, roots: Collection[int], now: float) -> dict[int, TreeUsage]:
+        """The use of each of these processes that lives, at `now` seconds of the monotonic clock."""
+        table = process_table()
+        trees = {root: [root, *(entry.pid for entry in descendants(root, table))] for root in roots}
+        seen = {pid for pids in trees.values() for pid in pids}
+        self._shares = {pid: share for pid, share in self._shares.items() if pid in seen}
+        measured = {root: self._measure_tree(pids, now) for root, pids in trees.items()}
+        return {root: usage for root, usage in measured.items() if usage is not None}
+
+    def _measure_tree(self, members: Collection[int], now: float) -> TreeUsage | None:
+        cpu, memory, proportional, pids = 0.0, 0, True, set()
+        for pid in members:
+            try:
+                process = psutil.Process(pid)
+                with process.oneshot():
+                    times = process.cpu_times()
+                    resident = process.memory_info().rss
+            except psutil.Error:
+                continue  # ended meanwhile
+            share = self._share(pid, resident, now)
+            proportional &= share is not None
+            cpu += times.user + times.system + times.children_user + times.children_system
+            memory += resident if share is None else share
+            pids.add(pid)
+        return TreeUsage(cpu, memory, proportional, frozenset(pids)) if pids else None
+
+    def _share(self, pid: int, resident: int, now: float) -> int | None:
+        last = self._shares.get(pid)
+        if last is None or now - last.taken_at >= SHARE_SECONDS:
+            proportional = self._share_of(pid)
+            if proportional is None:
+                return None
+            last = self._shares[pid] = _Share(now, proportional, resident)
+        return max(0, last.proportional + resident - last.resident)
 
 
 def proportional_memory(pid: int) -> int | None:
@@ -132,12 +169,12 @@ class ResourceSampler:
         path: Path,
         clock: Callable[[], float],
         gpu: GpuMemory | None = None,
-        measure: Callable[[int], TreeUsage | None] = measure_tree,
+        measure: Callable[[Collection[int], float], Mapping[int, TreeUsage]] | None = None,
     ) -> None:
         self._path = path
         self._clock = clock
         self._gpu = GpuMemory() if gpu is None else gpu
-        self._measure = measure
+        self._measure = TreeMeter().measure if measure is None else measure
         self._due = float("-inf")
         self._last: dict[int, tuple[float, float]] = {}
         self._spent: dict[TaskId, dict[int, float]] = {}
@@ -152,11 +189,12 @@ class ResourceSampler:
         self._due = now + SAMPLE_SECONDS
         if pids:
             self._gpu.refresh()
-        lines = []
-        for task, pid in sorted(pids.items()):
-            usage = self._measure(pid)
-            if usage is not None:
-                lines.append(json.dumps(self._note_usage(task, pid, usage, now)) + "\n")
+        used = self._measure(pids.values(), now) if pids else {}
+        lines = [
+            json.dumps(self._note_usage(task, pid, used[pid], now)) + "\n"
+            for task, pid in sorted(pids.items())
+            if pid in used
+        ]
         self._append("".join(lines))
 
     def peaks(self) -> Mapping[TaskId, PeakUsage]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 
 from orchestrator.launch.resources import (
     SAMPLE_SECONDS,
+    SHARE_SECONDS,
     GpuMemory,
     ResourceSampler,
+    TreeMeter,
     TreeUsage,
-    measure_tree,
     parse_gpu_memory,
     proportional_memory,
 )
@@ -32,6 +34,9 @@ class Machine:
     def set(self, pid: int, cpu: float, memory: int) -> None:
         self.trees[pid] = TreeUsage(cpu, memory, True, frozenset({pid}))
 
+    def measure(self, pids: Collection[int], now: float) -> dict[int, TreeUsage]:
+        return {pid: self.trees[pid] for pid in pids if pid in self.trees}
+
 
 @pytest.fixture
 def machine() -> Machine:
@@ -39,7 +44,7 @@ def machine() -> Machine:
 
 
 def sampler(path: Path, machine: Machine, gpu: GpuMemory | None = None) -> ResourceSampler:
-    return ResourceSampler(path, lambda: 1700.0, gpu or GpuMemory("/no/such/nvidia-smi"), machine.trees.get)
+    return ResourceSampler(path, lambda: 1700.0, gpu or GpuMemory("/no/such/nvidia-smi"), machine.measure)
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -101,21 +106,45 @@ def test_a_full_disk_is_told_once(machine: Machine) -> None:
 def test_a_tree_of_processes_is_measured_as_one() -> None:
     code = "import subprocess, sys; b = bytearray(30_000_000); subprocess.run(['sleep', '1000'])"
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    pid = process.pid
     try:
 
         def whole() -> bool:
-            usage = measure_tree(process.pid)
+            usage = TreeMeter().measure([pid], 0.0).get(pid)
             return usage is not None and len(usage.pids) == 2 and usage.memory_bytes > 30_000_000
 
         wait_until(whole, "process, child and memory")
-        usage = measure_tree(process.pid)
-        assert usage is not None
+        usage = TreeMeter().measure([pid], 0.0)[pid]
         assert usage.cpu_seconds > 0
         assert usage.memory_bytes < 300_000_000
     finally:
-        os.killpg(process.pid, 9)
+        os.killpg(pid, 9)
         process.wait()
-    assert measure_tree(process.pid) is None
+    assert TreeMeter().measure([pid], 0.0) == {}
+
+
+def test_the_costly_share_is_read_now_and_then_and_grows_with_the_process() -> None:
+    asked: list[int] = []
+
+    def share_of(pid: int) -> int:
+        asked.append(pid)
+        return 1000
+
+    meter, own = TreeMeter(share_of), os.getpid()
+    first = meter.measure([own], 0.0)[own].memory_bytes
+    ballast = bytearray(b"x" * 50 * MIB)
+    second = meter.measure([own], SHARE_SECONDS - 1)[own].memory_bytes
+    assert (first % 1000, asked.count(own)) == (0, 1)
+    assert second - first >= 40 * MIB
+    del ballast
+    assert meter.measure([own], SHARE_SECONDS)[own].memory_bytes == first
+    assert asked.count(own) == 2
+
+
+def test_without_shares_the_resident_size_is_taken() -> None:
+    usage = TreeMeter(lambda pid: None).measure([os.getpid()], 0.0)[os.getpid()]
+    assert not usage.proportional
+    assert usage.memory_bytes > 10 * MIB
 
 
 def test_shared_memory_counts_by_share() -> None:
