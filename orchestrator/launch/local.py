@@ -34,6 +34,8 @@ from orchestrator.launch.warm_parent_link import LinkState, WarmParentLink
 
 _THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
 _SWEEP_SECONDS = 10.0
+_KILL_SECONDS = 30.0
+"""How long the warm parent may take to kill a task before it is taken for stuck itself."""
 
 
 class LocalLauncher:
@@ -87,6 +89,7 @@ class LocalLauncher:
         self._check_run_dir(job)
         if job.prepare_command is None:
             raise ValueError("the job has no prepare_command")
+        self._keep_up(0)
         method, why = preparation_plan(job, self._environ, self._interpreter)
         self._start_parent(job, fork=method is StartMethod.FORK)
         process = Preparation(
@@ -102,6 +105,7 @@ class LocalLauncher:
             raise StartError(
                 f"{', '.join(map(str, still))} cannot be started: the process before still runs."
             )
+        self._keep_up(0)
         self._check_ports(chosen)
         self._start_parent(plan.job, fork=any(p.start_method is StartMethod.FORK for p in chosen))
         for task_plan in chosen:
@@ -130,6 +134,7 @@ class LocalLauncher:
                     process.ask_to_stop()
                     self._link.send({"do": "signal", "id": process.id, "number": int(signal.SIGTERM)})
                 elif self._link is not None:
+                    process.kill_asked_at = process.kill_asked_at or time.monotonic()
                     self._link.send({"do": "kill", "id": process.id})
 
     def sample(self, now: float) -> None:
@@ -142,7 +147,7 @@ class LocalLauncher:
 
     def logs(self, task: TaskId, follow: bool = False) -> Iterator[str]:
         finished = (lambda: task not in self._running) if follow else None
-        for _, line in read_logs({str(task): self._paths.log(task)}, finished):
+        for _, line in read_logs({task: self._paths.log(task)}, finished, self._keep_up):
             yield line
 
     def close(self) -> None:
@@ -237,6 +242,15 @@ class LocalLauncher:
         self._processes[process.id] = process
         self._selector.register(process.output.read_fd, selectors.EVENT_READ, process)
 
+    def _keep_up(self, seconds: float) -> None:
+        """Serves the tasks for so long; what happens is for the next `poll` to tell."""
+        end = time.monotonic() + seconds
+        left = seconds
+        while left >= 0:
+            self._wait(left)
+            self._settle()
+            left = end - time.monotonic()
+
     def _wait(self, timeout: float) -> None:
         """Waits for the parent or for output, no longer than until the next limit, and takes what came."""
         for key, _ in self._selector.select(max(0.0, min(timeout, self._next_limit()))):
@@ -251,7 +265,9 @@ class LocalLauncher:
 
     def _next_limit(self) -> float:
         now = time.monotonic()
-        limits = [p.drain_until for p in self._processes.values() if p.drain_until is not None]
+        processes = self._processes.values()
+        limits = [p.drain_until for p in processes if p.drain_until is not None]
+        limits += [p.kill_asked_at + _KILL_SECONDS for p in processes if p.kill_asked_at is not None]
         if self._link is not None and self._link.state is LinkState.STARTING:
             limits.append(self._link.started_at + self._import_limit)
         return min(limits, default=now + 3600.0) - now
@@ -259,6 +275,11 @@ class LocalLauncher:
     def _settle(self) -> None:
         """Acts on what is known: sends requests, ends what has ended, keeps the limits."""
         link = self._link
+        if link is not None and self._kill_overdue():
+            self._events.append(
+                LauncherNote(f"process {link.pid}, which starts the tasks, is stuck: it is killed")
+            )
+            link.kill()
         if link is not None and link.state is LinkState.LOST:
             self._parent_lost(link)
         elif link is not None and link.state is LinkState.STARTING:
@@ -274,6 +295,11 @@ class LocalLauncher:
         for process in list(self._processes.values()):
             if process.exit is not None and (not process.output.open or process.drain_over()):
                 self._report_exit(process)
+
+    def _kill_overdue(self) -> bool:
+        latest = time.monotonic() - _KILL_SECONDS
+        asked = (p.kill_asked_at for p in self._processes.values() if p.exit is None)
+        return any(at is not None and at < latest for at in asked)
 
     def _take_output(self, process: LocalProcess) -> None:
         fd = process.output.read_fd

@@ -53,6 +53,9 @@ class LocalProcess(ABC):
         self.drain_until: float | None = None
         self._control_read, self._control_write = os.pipe()
         self._log_trouble_told = False
+        self._early: list[TaskEvent] = []
+        """What it wrote before its start was told."""
+        self.kill_asked_at: float | None = None
 
     def send(self, link: WarmParentLink) -> None:
         """Has the warm parent start it."""
@@ -77,7 +80,8 @@ class LocalProcess(ABC):
         if message["event"] == "started":
             self.pid = message["pid"]
             method = StartMethod.FORK if message["fork"] else StartMethod.EXEC
-            return self._started(method, message["why"])
+            early, self._early = self._early, []
+            return [*self._started(method, message["why"]), *early]
         if message["event"] == "failed":
             reason = f"orchestrator: {self.label} cannot be started: {message['reason']}\n"
             self.output.log.append(reason.encode())
@@ -99,14 +103,18 @@ class LocalProcess(ABC):
 
     def take_output(self) -> list[TaskEvent]:
         """Reads what has arrived."""
-        return self._with_trouble(self.output.read())
+        events = self._with_trouble(self.output.read())
+        if self.pid:
+            return events
+        self._early += events
+        return []
 
     def finish(self) -> list[TaskEvent]:
         """The last output and the end, once `exit` is known; everything is closed."""
         assert self.exit is not None
         # What is in the pipe by now is the task's, however late it is read.
         text = self.output.read()
-        events = self._with_trouble(text + self.output.finish())
+        events = [*self._early, *self._with_trouble(text + self.output.finish())]
         log = self.output.log
         if log.error is not None:
             events.append(

@@ -127,6 +127,11 @@ class WarmParentLink:
         lines = [line for line in tail(self.log_path, 5) if line.strip()]
         return how + (f"; its last line: {lines[-1]}" if lines else "")
 
+    def kill(self) -> None:
+        """Ends a parent that does not answer; the kernel ends its tasks."""
+        self._process.kill()
+        self.state = LinkState.LOST
+
     def end(self) -> None:
         """Ends the process and every process of the run. Waits at most half a minute."""
         self._channel.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.launch.job import Job, StartMethod
+from orchestrator.launch.launcher import StopKind
 from orchestrator.launch.process_tree import processes_of_run
 from tests.launch.local_runs import (
     CHIEF,
@@ -194,6 +195,42 @@ def test_a_warm_parent_that_is_stopped_is_killed_in_the_end(
         assert made._link is not None
         os.kill(made._link.pid, signal.SIGSTOP)
     assert not any(map(alive, pids))
+
+
+def test_a_warm_parent_that_died_unnoticed_is_replaced_before_the_next_start(tmp_path: Path) -> None:
+    write_program(tmp_path, "print('ran')")
+    job = local_job(tmp_path, python("program.py"))
+    with launcher(job) as made:
+        plan = made.plan(job, 0)
+        watch = Watch(made)
+        made.submit(plan)
+        watch.until_exited([CHIEF])
+        assert made._link is not None
+        os.kill(made._link.pid, signal.SIGKILL)
+        wait_until(lambda: made._link is not None and not alive(made._link.pid), "end of the warm parent")
+        made.submit(plan)
+        watch.until_exited([CHIEF], times=2)
+    assert [r.code for r in watch.exits(CHIEF)] == [0, 0]
+
+
+def test_a_warm_parent_that_does_not_kill_is_killed_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.launch.local._KILL_SECONDS", 0.5)
+    job = family_job(tmp_path)
+    with launcher(job) as made:
+        watch = Watch(made)
+        made.submit(made.plan(job, 0))
+        watch.until_output(CHIEF, "family of")
+        watch.until_output(WORKER, "family of")
+        pids = family(tmp_path, "chief-0")
+        assert made._link is not None
+        os.kill(made._link.pid, signal.SIGSTOP)
+        made.stop([CHIEF, WORKER], StopKind.KILL)
+        watch.until_exited([CHIEF, WORKER])
+        assert not any(map(alive, pids))
+    assert "is stuck: it is killed" in " ".join(watch.notes())
+    assert [(r.code, r.requested) for t in (CHIEF, WORKER) for r in watch.exits(t)] == [(137, True)] * 2
 
 
 def test_output_is_not_waited_for_when_a_stranger_holds_the_pipe(tmp_path: Path) -> None:

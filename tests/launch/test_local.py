@@ -14,7 +14,15 @@ import pytest
 from orchestrator.cluster.records import ExitRecord, FailureRecord, ProgressRecord
 from orchestrator.errors import PortError, StartError
 from orchestrator.launch.job import Job, StartMethod
-from orchestrator.launch.launcher import Launcher, PreparationExited, PreparationOutput, StopKind, TaskExited
+from orchestrator.launch.launcher import (
+    Launcher,
+    PreparationExited,
+    PreparationOutput,
+    StopKind,
+    TaskExited,
+    TaskOutput,
+    TaskStarted,
+)
 from orchestrator.launch.local import LocalLauncher
 from orchestrator.launch.run_dir import RunDir
 from tests.launch.local_runs import (
@@ -407,6 +415,25 @@ def test_logs_are_read_back_and_followed(tmp_path: Path) -> None:
         assert list(made.logs(CHIEF)) == ["one", "two"]
         assert list(made.logs(CHIEF, follow=True)) == ["one", "two"]
         assert list(made.logs(WORKER)) == []
+
+
+def test_the_log_of_a_running_task_is_followed_to_its_end(tmp_path: Path) -> None:
+    write_program(tmp_path, "import time\nfor n in range(3):\n    time.sleep(0.3)\n    print('line', n)")
+    job = local_job(tmp_path, python("program.py"))
+    with launcher(job) as made:
+        made.submit(made.plan(job, 0))
+        assert list(made.logs(CHIEF, follow=True)) == ["line 0", "line 1", "line 2"]
+        watch = Watch(made)
+        watch.until_exited([CHIEF])
+    assert watch.output(CHIEF) == "line 0\nline 1\nline 2\n", "poll tells what happened meanwhile"
+
+
+def test_the_start_is_told_before_the_output(tmp_path: Path) -> None:
+    write_program(tmp_path, "print('at once')")
+    _, watch = run_to_end(local_job(tmp_path, python("program.py"), worker=4))
+    for task in {e.task for e in watch.events if isinstance(e, TaskStarted)}:
+        kinds = [type(e) for e in watch.events if getattr(e, "task", None) == task]
+        assert kinds == [TaskStarted, TaskOutput, TaskExited]
 
 
 def test_a_launcher_serves_one_run(tmp_path: Path) -> None:
