@@ -13,11 +13,12 @@ from pathlib import Path
 
 from orchestrator.cluster.records import ExitRecord, FailureRecord, ProgressRecord
 from orchestrator.cluster.task import TaskId
-from orchestrator.errors import ConfigError, PortError, StartError
+from orchestrator.errors import PortError, StartError
 from orchestrator.launch.job import Job, LaunchPlan, StartMethod, TaskPlan
 from orchestrator.launch.launcher import LauncherNote, PeakUsage, StopKind, TaskEvent
 from orchestrator.launch.local_plan import (
     all_tasks,
+    declared_address,
     make_plan,
     parent_environment,
     preparation_environment,
@@ -32,7 +33,6 @@ from orchestrator.launch.resources import ResourceSampler
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.warm_parent_link import LinkState, WarmParentLink
 
-_THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
 _SWEEP_SECONDS = 10.0
 _KILL_SECONDS = 30.0
 """How long the warm parent may take to kill a task before it is taken for stuck itself."""
@@ -81,7 +81,7 @@ class LocalLauncher:
         addresses: dict[TaskId, str] = {}
         if job.size > 1:
             for task in all_tasks(job):
-                host, declared = _declared_address(job, task)
+                host, declared = declared_address(job, task)
                 addresses[task] = f"{host}:{self._ports.hold(task, declared)}"
         return make_plan(job, attempt, addresses, environ=self._environ, interpreter=self._interpreter)
 
@@ -360,21 +360,3 @@ class LocalLauncher:
         del self._processes[process.id]
         if isinstance(process, TaskProcess):
             del self._running[process.task]
-
-
-def _declared_address(job: Job, task: TaskId) -> tuple[str, int | None]:
-    """Host and port that the cluster file gives a task; 127.0.0.1 and None where it gives none."""
-    hosts = job.tasks[task.type].hosts
-    if task.index >= len(hosts):
-        return "127.0.0.1", None
-    host, _, port = (
-        hosts[task.index].partition(":") if hosts[task.index].count(":") == 1 else (hosts[task.index], "", "")
-    )
-    if host not in _THIS_MACHINE:
-        raise ConfigError(
-            f"{task} is declared on host '{host}', but the local launcher runs tasks on this machine only:"
-            " write localhost, or use the ssh launcher."
-        )
-    if port and not (port.isdigit() and 0 < int(port) < 65536):
-        raise ConfigError(f"{task}: '{port}' is not a port; write {host}:PORT with a number from 1 to 65535.")
-    return host, int(port) if port else None

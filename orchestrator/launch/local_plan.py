@@ -9,6 +9,7 @@ from orchestrator.cluster import tf_config
 from orchestrator.cluster.records import ENV_DATA_DIR, ENV_MODEL_DIR, ENV_RUN_DIR, ENV_TASK, TaskEnvironment
 from orchestrator.cluster.spec import ClusterSpec
 from orchestrator.cluster.task import TaskId
+from orchestrator.errors import ConfigError
 from orchestrator.launch.job import Job, LaunchPlan, StartMethod, TaskPlan
 from orchestrator.launch.ports import REUSE_PORT_VARIABLE
 from orchestrator.launch.process_marks import PLACEHOLDER
@@ -18,6 +19,7 @@ from orchestrator.launch.start_method import ParentFacts, choose, gpu_visible, w
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
 """Set for tasks and their parent unless the user has set them: few TensorFlow messages, output at once."""
 TFDS_DATA_DIR = "TFDS_DATA_DIR"
+THIS_MACHINE = ("localhost", "127.0.0.1")
 
 
 def all_tasks(job: Job) -> list[TaskId]:
@@ -25,6 +27,27 @@ def all_tasks(job: Job) -> list[TaskId]:
     return sorted(
         TaskId(kind, index) for kind, request in job.tasks.items() for index in range(request.replicas)
     )
+
+
+def declared_address(job: Job, task: TaskId) -> tuple[str, int | None]:
+    """Host and port that the cluster file gives a task; 127.0.0.1 and None where it gives none.
+
+    Raises ConfigError for a host that is not this machine, and for a port that is none.
+    """
+    hosts = job.tasks[task.type].hosts
+    if task.index >= len(hosts):
+        return "127.0.0.1", None
+    host, colon, port = hosts[task.index].partition(":")
+    if host not in THIS_MACHINE:
+        raise ConfigError(
+            f"{task} is declared on host '{hosts[task.index]}', but the local launcher runs tasks on this"
+            " machine only: write localhost, or use the ssh launcher."
+        )
+    if not colon:
+        return host, None
+    if not (port.isdigit() and 0 < int(port) < 65536):
+        raise ConfigError(f"{task}: '{port}' is not a port; write {host}:PORT with a number from 1 to 65535.")
+    return host, int(port)
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:

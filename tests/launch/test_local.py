@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cluster.records import ExitRecord, FailureRecord, ProgressRecord
+from orchestrator.cluster.task import TaskType
 from orchestrator.errors import PortError, StartError
 from orchestrator.launch.job import Job, StartMethod
 from orchestrator.launch.launcher import (
@@ -459,3 +460,22 @@ def test_poll_waits_no_longer_than_it_is_told(tmp_path: Path) -> None:
     with launcher(local_job(tmp_path, ("true",))) as made:
         assert made.poll(0) == []
         assert made.poll(0.05) == []
+
+
+def open_descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_many_starts_leave_no_descriptors_open(tmp_path: Path) -> None:
+    write_program(tmp_path, "print('ran')")
+    job = local_job(tmp_path, python("program.py"), {TaskType.PS: {"OMP_NUM_THREADS": "1"}}, worker=3, ps=1)
+    with launcher(job) as made:
+        plan = made.plan(job, 0)
+        watch = Watch(made)
+        counts = []
+        for n in range(1, 6):
+            made.submit(plan)
+            watch.until_exited([p.task for p in plan.tasks], times=n)
+            assert made._link is not None
+            counts.append((open_descriptors(os.getpid()), open_descriptors(made._link.pid)))
+        assert len(set(counts)) == 1, counts
