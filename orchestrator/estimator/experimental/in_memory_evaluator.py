@@ -9,11 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument
-from orchestrator.estimator.evaluation import run_evaluation
-from orchestrator.estimator.graph import EvaluationGraph, build_evaluation_graph
-from orchestrator.estimator.metric_summary import write_metrics
+from orchestrator.estimator.evaluation import Evaluation, EvaluationRequest
 from orchestrator.estimator.position import SleepingHook
-from orchestrator.estimator.replicas import build_replicated_evaluation_graph
 from orchestrator.estimator.signatures import check_input_fn
 from orchestrator.estimator.spec_checks import check_positive, checked_hooks
 from orchestrator.estimator.triggers import Wake
@@ -59,21 +56,28 @@ class InMemoryEvaluatorHook(SleepingHook):
         check_input_fn(input_fn, _NAME)
         check_positive(steps, "steps", _NAME)
         self._estimator = estimator
-        self._input_fn = input_fn
-        self._steps = steps
-        self._hooks = list(checked_hooks(hooks, _NAME))
+        self._request = EvaluationRequest(
+            input_fn, steps, checked_hooks(hooks, _NAME), output_dir=estimator.eval_dir(name)
+        )
         self._every = every_n_iter
-        self._output_dir = estimator.eval_dir(name)
 
     def begin(self) -> None:
         self._next_step = 0
         self._evaluated_step: int | None = None
+        self._values: dict[str, Any] = {}
         self._step = v1.train.get_global_step()
         if v1.get_collection(v1.GraphKeys.SAVEABLE_OBJECTS):
             raise InvalidArgument(
                 f"{_NAME}: InMemoryEvaluator does not support saveables other than global variables."
             )
-        graph = _build(self._estimator, self._input_fn)
+        self._trained = {v.name: v for v in v1.global_variables()}
+        self._build()
+
+    def _build(self) -> None:
+        """Builds the evaluation graph; its sessions start with the values that `_evaluate` has read."""
+        model = dataclasses.replace(self._estimator._model, warm_start=None)
+        self._evaluation = Evaluation(model, self._request)
+        graph = self._evaluation._graph
         for part in ("saver", "init_fn"):
             if getattr(graph.scaffold, part) is not None:
                 raise InvalidArgument(
@@ -81,13 +85,10 @@ class InMemoryEvaluatorHook(SleepingHook):
                 )
         with graph.entered():
             evaluated = {v.name: v for v in v1.global_variables()}
-            scaffold = v1.train.Scaffold(init_fn=self._hand_over, copy_from_scaffold=graph.scaffold)
-        self._graph = dataclasses.replace(graph, scaffold=scaffold)
-        trained = {v.name: v for v in v1.global_variables()}
-        shared = sorted(trained.keys() & evaluated.keys())
-        self._sources = {name: trained[name] for name in shared}
+            graph.scaffold = v1.train.Scaffold(init_fn=self._hand_over, copy_from_scaffold=graph.scaffold)
+        shared = sorted(self._trained.keys() & evaluated.keys())
+        self._sources = {name: self._trained[name] for name in shared}
         self._targets = {name: evaluated[name] for name in shared}
-        self._values: dict[str, Any] = {}
 
     def after_create_session(self, session: v1.Session, coord: Any) -> None:
         self._evaluate(session, int(session.run(self._step)))
@@ -106,23 +107,14 @@ class InMemoryEvaluatorHook(SleepingHook):
             self._evaluate(session, step)
 
     def _evaluate(self, session: v1.Session, step: int) -> None:
+        if self._evaluation.needs_new_graph:
+            self._build()
         self._evaluated_step, self._next_step = step, step + self._every
         self._values = session.run(self._sources)
-        with self._graph.entered():
-            model = self._estimator._model()
-            metrics = run_evaluation(self._graph, model, self._steps, self._hooks, checkpoint=None)
-            write_metrics(self._output_dir, metrics, checkpoint=None)
+        self._evaluation.run(checkpoint=None)
 
     def _hand_over(self, scaffold: Any, evaluation: v1.Session) -> None:
         for name, value in self._values.items():
             for part in getattr(self._targets[name], "values", None) or [self._targets[name]]:
                 # The initializer's own input takes the value: no node is added to a finalized graph.
                 evaluation.run(part.initializer, {part.initializer.inputs[1]: value})
-
-
-def _build(estimator: Any, input_fn: Callable[..., Any]) -> EvaluationGraph:
-    model, create_step = estimator._model(), estimator._create_global_step
-    strategy = model.config.eval_distribute
-    if strategy is not None:
-        return build_replicated_evaluation_graph(model, input_fn, create_step, strategy)
-    return build_evaluation_graph(model, input_fn, create_step)
