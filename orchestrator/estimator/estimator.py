@@ -16,6 +16,7 @@ from orchestrator.estimator import checkpoints, evaluation, prediction, saved_mo
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.model import Model
 from orchestrator.estimator.modes import ModeKeys
+from orchestrator.estimator.progress import reporter_of
 from orchestrator.estimator.run_config import RunConfig, default_session_config
 from orchestrator.estimator.session_hooks import TrainingRequest
 from orchestrator.estimator.signatures import check_input_fn, check_model_fn
@@ -122,9 +123,13 @@ class Estimator:
         request = TrainingRequest(
             _checked_hooks(hooks), _checked_listeners(saving_listeners), steps, max_steps
         )
-        if max_steps is not None and checkpoints.global_step_of(self.latest_checkpoint()) >= max_steps:
-            log.info("Skipping training since max_steps %d has already been reached.", max_steps)
-            return self
+        if max_steps is not None:
+            step = int(checkpoints.global_step_of(self.latest_checkpoint()))
+            if step >= max_steps:
+                log.info("Skipping training since max_steps %d has already been reached.", max_steps)
+                reporter = reporter_of(self._config.task_environment)
+                reporter.update(step=step, max_steps=max_steps, checkpoint_step=step)
+                return self
         loss = training.train(self._model, input_fn, request)
         log.info("Loss for final step: %s.", loss)
         return self

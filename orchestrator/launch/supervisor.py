@@ -221,6 +221,7 @@ class Supervisor:
         elif isinstance(event, TaskExited):
             row = self._table.ended(event.task, event.record)
             self._journal.exited(row, event.record)
+            self._note_if_trained()
 
     def _look_around(self, now: float) -> None:
         """Reads records, tells the display, and watches the time limits."""
@@ -235,15 +236,18 @@ class Supervisor:
             why = f"the run was stopped after its total time limit of {total:g} s"
             self._end(now, policy.grace_seconds, Outcome(why=why))
         elif self._job.is_experiment:
+            self._note_if_trained()
             self._watch_starts(now)
 
-    def _watch_starts(self, now: float) -> None:
+    def _note_if_trained(self) -> None:
         trained = self._table.already_trained()
         if trained is not None and not self._told_trained:
             self._told_trained = True
             step, most = trained
             text = f"the model is already at step {step}, and max_steps is {most}: nothing to train"
             self._journal.note(f"{text}, it is evaluated once")
+
+    def _watch_starts(self, now: float) -> None:
         limit = self._job.policy.start_timeout_seconds
         late = self._table.late_starter(now, limit)
         if late is not None and late.end_reason is None:

@@ -145,11 +145,13 @@ class TaskTable:
 
     def already_trained(self) -> tuple[int, int] | None:
         """(step, max_steps) where training had nothing to do from the very start."""
-        for row in self.trainers:
-            first, most = row.first_step, row.progress.max_steps if row.progress is not None else None
-            if row.starts == 1 and first is not None and most is not None and first >= most:
-                return first, most
-        return None
+        records = [row.progress for row in self.trainers if row.progress is not None]
+        if not records or any(record.loss is not None for record in records):  # a step leaves its loss
+            return None
+        record = self.trainers[0].progress
+        if record is None or record.step is None or record.max_steps is None or self.trainers[0].starts != 1:
+            return None
+        return (record.step, record.max_steps) if record.step >= record.max_steps else None
 
     def late_starter(self, now: float, limit: float) -> TaskRow | None:
         """A training task that showed no step within `limit` seconds of its start.

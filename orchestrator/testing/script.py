@@ -55,10 +55,11 @@ def progress(
     max_steps: int | None = None,
     phase: Phase = Phase.STEPPING,
     rate: float | None = None,
+    loss: float | None = None,
 ) -> Action:
     """The task writes a progress record."""
     record = ProgressRecord(
-        phase, 0.0, step, max_steps=max_steps, checkpoint_step=checkpoint, steps_per_second=rate
+        phase, 0.0, step, max_steps=max_steps, checkpoint_step=checkpoint, steps_per_second=rate, loss=loss
     )
     return Action(at, record)
 

@@ -27,8 +27,8 @@ SIGINT_STOP = StopRequest(130, "Ctrl-C")
 
 TRAINS = TaskScript.of(
     progress(1, 0, max_steps=100),
-    progress(5, 50, checkpoint=50, max_steps=100),
-    progress(9, 100, checkpoint=100, max_steps=100, phase=Phase.DONE),
+    progress(5, 50, checkpoint=50, max_steps=100, loss=0.5),
+    progress(9, 100, checkpoint=100, max_steps=100, loss=0.2, phase=Phase.DONE),
     ends(10),
 )
 SERVES = TaskScript.of(progress(1, phase=Phase.SERVING))
@@ -174,6 +174,18 @@ def test_where_everything_is_trained_already_it_is_said_once(tmp_path: Path) -> 
     assert [note for note in result.notes if "already at step 100" in note and "evaluated once" in note] == [
         *result.notes
     ]
+
+
+def test_a_task_that_was_trained_already_may_end_before_anybody_looks(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "run", StrategyKind.SINGLE, chief=1)
+    at_once = TaskScript.of(progress(0.1, 100, max_steps=100, phase=Phase.DONE), ends(0.2))
+    assert "already at step 100" in Run(job, {"chief-0": at_once}).result().notes[0]
+
+
+def test_a_training_that_was_over_in_no_time_was_not_over_before(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "run", StrategyKind.SINGLE, chief=1)
+    fast = TaskScript.of(progress(0.1, 100, max_steps=100, loss=0.5, phase=Phase.DONE), ends(0.2))
+    assert Run(job, {"chief-0": fast}).result().notes == ()
 
 
 # Restarts: asynchronous
