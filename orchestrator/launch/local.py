@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import selectors
@@ -108,8 +109,15 @@ class LocalLauncher:
         self._keep_up(0)
         self._check_ports(chosen)
         self._start_parent(plan.job, fork=any(p.start_method is StartMethod.FORK for p in chosen))
-        for task_plan in chosen:
-            self._begin_task(task_plan, plan)
+        begun: list[TaskProcess] = []
+        try:
+            for task_plan in chosen:
+                begun.append(self._begin_task(task_plan, plan))
+        except OSError as error:
+            for process in begun:
+                self._drop(process)
+            hint = " Raise the limit (ulimit -n)." if error.errno == errno.EMFILE else ""
+            raise StartError(f"{len(chosen)} tasks cannot be started: {error.strerror}.{hint}") from error
 
     def poll(self, timeout: float) -> list[TaskEvent]:
         end = time.monotonic() + timeout
@@ -214,7 +222,7 @@ class LocalLauncher:
                 self._selector.unregister(link.output.read_fd)
             link.end()
 
-    def _begin_task(self, task_plan: TaskPlan, plan: LaunchPlan) -> None:
+    def _begin_task(self, task_plan: TaskPlan, plan: LaunchPlan) -> TaskProcess:
         task = task_plan.task
         records = self._paths.records(task)
         try:
@@ -224,10 +232,11 @@ class LocalLauncher:
         except OSError as error:
             self._events.append(LauncherNote(f"old records of {task} stay: {error.strerror}"))
         start = self._starts.get(task, 0)
-        self._starts[task] = start + 1
         process = TaskProcess(next(self._ids), task_plan, plan.attempt, start, records)
+        self._starts[task] = start + 1
         self._running[task] = process
         self._begin(process, task_environment(task_plan, self._environ), plan.job.working_dir)
+        return process
 
     def _begin(self, process: LocalProcess, env: Mapping[str, str], working_dir: Path) -> None:
         process.request = {
@@ -328,14 +337,20 @@ class LocalLauncher:
 
     def _refuse(self, reason: str) -> None:
         """Gives up on everything that waits for the parent; StartError."""
-        for process in self._processes.values():
-            if process.output.open:
-                self._selector.unregister(process.output.read_fd)
-            process.discard()
-        self._processes.clear()
-        self._running.clear()
+        for process in list(self._processes.values()):
+            self._drop(process)
         self._end_parent()
         raise StartError(f"tasks cannot be started: {reason}.")
+
+    def _drop(self, process: LocalProcess) -> None:
+        """Forgets a process that was never started."""
+        if process.output.open:
+            self._selector.unregister(process.output.read_fd)
+        process.discard()
+        del self._processes[process.id]
+        if isinstance(process, TaskProcess):
+            del self._running[process.task]
+            self._starts[process.task] -= 1
 
     def _parent_lost(self, link: WarmParentLink) -> None:
         """The parent has ended unasked; its tasks have died with it."""

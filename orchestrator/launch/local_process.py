@@ -51,7 +51,11 @@ class LocalProcess(ABC):
         self.requested = False
         self.exit: ExitRecord | None = None
         self.drain_until: float | None = None
-        self._control_read, self._control_write = os.pipe()
+        try:
+            self._control_read, self._control_write = os.pipe()
+        except OSError:
+            self.output.finish()
+            raise
         self._log_trouble_told = False
         self._early: list[TaskEvent] = []
         """What it wrote before its start was told."""

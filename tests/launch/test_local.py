@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import time
@@ -460,6 +461,26 @@ def test_poll_waits_no_longer_than_it_is_told(tmp_path: Path) -> None:
     with launcher(local_job(tmp_path, ("true",))) as made:
         assert made.poll(0) == []
         assert made.poll(0.05) == []
+
+
+def test_too_many_tasks_for_the_open_files_are_one_error(tmp_path: Path) -> None:
+    write_program(tmp_path, "print('ran')")
+    job = local_job(tmp_path, python("program.py"), worker=30)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with launcher(job) as made:
+        plan = made.plan(job, 0)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_descriptors(os.getpid()) + 40, limits[1]))
+        try:
+            with pytest.raises(
+                StartError, match=r"30 tasks cannot be started: Too many open files.*ulimit -n"
+            ):
+                made.submit(plan)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        watch = Watch(made)
+        made.submit(plan)
+        watch.until_exited([p.task for p in plan.tasks])
+    assert {r.start for p in plan.tasks for r in watch.exits(p.task)} == {0}
 
 
 def open_descriptors(pid: int) -> int:
