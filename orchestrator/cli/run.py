@@ -73,7 +73,7 @@ def carry_out(resolved: ResolvedJob, console: Console) -> int:
     for number, line in enumerate(progress_text.header(resolved)):
         display.say(line, "bold" if number == 0 else "")
     supervisor = Supervisor(make_launcher(resolved.config.launcher, job.run_dir), job, observer=display)
-    with stop_signals(supervisor, display, job.policy.grace_seconds), display.open():
+    with stop_signals(supervisor), display.open():
         result = supervisor.run()
     _conclude(resolved, result, display)
     return result.exit_code
@@ -122,23 +122,21 @@ def program() -> str:
 
 
 @contextlib.contextmanager
-def stop_signals(supervisor: Supervisor, display: Display, grace: float) -> Iterator[None]:
+def stop_signals(supervisor: Supervisor) -> Iterator[None]:
     """Turns signals into stop requests while the context lasts.
 
-    SIGINT asks for a checkpoint, a second one kills; SIGTERM and SIGHUP ask
-    too. SIGHUP stays ignored where it was (nohup).
+    SIGINT asks for a checkpoint, and kills where that was asked before; SIGTERM
+    and SIGHUP ask. SIGHUP stays ignored where it was (nohup).
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if interrupts:
+        if supervisor.stop_requested():
             supervisor.hurry()
-        interrupts.append(number)
         supervisor.request_stop(StopRequest(EXIT_INTERRUPTED, "Ctrl-C"))
 
     def terminate(number: int, frame: FrameType | None) -> None:
         supervisor.request_stop(StopRequest(EXIT_TERMINATED, signal.Signals(number).name))
 
-    interrupts: list[int] = []
     handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
         signal.SIGINT: interrupt,
         signal.SIGTERM: terminate,

@@ -88,7 +88,8 @@ class Supervisor:
         if self._stop_request is None:
             self._stop_request = request
 
-    def _stop_requested(self) -> bool:
+    def stop_requested(self) -> bool:
+        """Whether somebody has asked for the end of the run."""
         return self._stop_request is not None
 
     def hurry(self) -> None:
@@ -134,11 +135,11 @@ class Supervisor:
     def _prepare(self) -> None:
         self._journal.phase(RunPhase.PREPARING)
         self._journal.event(EventKind.PREPARING, "preparing the data")
-        cause = run_preparation(self._launcher, self._job, self._clock, self._tell, self._stop_requested)
+        cause = run_preparation(self._launcher, self._job, self._clock, self._tell, self.stop_requested)
         if cause is not None:
             code = completion.EXIT_BAD_INPUT if cause.user_error else completion.EXIT_FAILED
             self._finish(RunPhase.FAILED, code, "the preparation of the data failed", cause)
-        elif not self._stop_requested():
+        elif not self.stop_requested():
             self._journal.event(EventKind.PREPARED, "the data is prepared")
 
     def _submit_attempt(self, plan: LaunchPlan, tasks: Collection[TaskId]) -> None:

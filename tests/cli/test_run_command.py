@@ -140,13 +140,14 @@ def test_a_signal_becomes_a_request_and_an_exit_code(place: Path, number: int, c
         assert run.summary["state"] == "stopped"
 
 
-def test_the_second_interrupt_kills(place: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_after_a_request_kills(place: Path, number: int, code: int) -> None:
     with launch(place, "deaf.py") as run:
         wait_until_ready(run)
-        run.signal(signal.SIGINT)
+        run.signal(number)
         run.wait_for_phase(RunPhase.STOPPING)
         run.signal(signal.SIGINT)
-        assert run.wait() == 130
+        assert run.wait() == code
         assert {task["exit"] for task in run.summary["tasks"].values()} == {137}
 
 
