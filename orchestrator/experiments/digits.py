@@ -89,7 +89,7 @@ def experiment(
             steps=None,
             exporters=FinalExporter("serving", _serving_input),
             start_delay_secs=0,
-            throttle_secs=1,
+            throttle_secs=0,
         ),
     )
 

@@ -46,6 +46,7 @@ class _WithoutInnerAffairs(logging.Filter):
         return file.name in _TOLD_TO_USERS and not record.getMessage().startswith(_BEFORE_AND_AFTER)
 
 
+_ABOUT_THE_STRATEGYS_INPUT = "To make it possible to preserve tf.data options"
 _NOT_THE_USERS = ("/site-packages/tensorflow/", str(Path(__file__).parents[1]) + "/")
 _TOLD_TO_USERS = ("basic_session_run_hooks.py", "saver.py")
 """Hooks that users give, and which checkpoint a run goes on from."""
@@ -68,6 +69,7 @@ def configure() -> None:
         logger.propagate = True
         logger.setLevel(level)
     logging.captureWarnings(True)
+    warnings.filterwarnings("ignore", message=_ABOUT_THE_STRATEGYS_INPUT)
     warnings.formatwarning = _warning_on_one_line
 
 

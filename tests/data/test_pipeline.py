@@ -44,6 +44,14 @@ def test_evaluation_keeps_order_and_the_short_last_batch() -> None:
     assert taken(batches, 99) == [[0, 10], [20, 30], [40]]
 
 
+def test_nothing_tunes_itself_and_keeps_a_closing_session_waiting() -> None:
+    for batches in (
+        training_batches(tf.data.Dataset.range(5), 4),
+        evaluation_batches(tf.data.Dataset.range(5), 4),
+    ):
+        assert batches.options().autotune.enabled is False
+
+
 @pytest.mark.parametrize(
     "wrong", [{"batch_size": 0}, {"batch_size": 1, "shuffle_buffer": 0}, {"batch_size": 1, "passes": -1}]
 )
