@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from orchestrator.cluster.records import Phase, ProgressRecord, TaskEnvironment, TaskRecords
 from orchestrator.cluster.task import TaskId, TaskType
+from orchestrator.errors import InvalidArgument, InvalidType
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.progress import reporter_of
-from orchestrator.estimator.specs import EvalSpec
+from orchestrator.estimator.specs import EvalSpec, eval_inputs, merged_metrics
 from orchestrator.estimator.stop_request import StopRequest, StopRequested
 
 POLL_SECONDS = 0.5
@@ -55,27 +56,30 @@ class CheckpointEvaluator:
         the final one also where `nothing_follows`.
         """
         spec = self._spec
+        inputs = eval_inputs(spec)
         results = {
-            item.name: self._estimator.evaluate(
-                input_fn=item.input_fn,
-                steps=item.steps,
-                name=item.name,
-                checkpoint_path=checkpoint,
-                hooks=spec.hooks,
+            item.name: _checked(
+                self._estimator.evaluate(
+                    input_fn=item.input_fn,
+                    steps=item.steps,
+                    name=item.name,
+                    checkpoint_path=checkpoint,
+                    hooks=spec.hooks,
+                )
             )
-            for item in spec.inputs
+            for item in inputs
         }
-        metrics = spec.merged_metrics(results)
+        metrics = merged_metrics(results)
         step = int(metrics[tf.compat.v1.GraphKeys.GLOBAL_STEP])
         reached = self._max_steps is not None and step >= self._max_steps
         exports = self._export(checkpoint, metrics, reached)
         self.last = EvaluationResult(checkpoint, metrics, exports)
         reporter = reporter_of(_environment(self._estimator))
-        reporter.evaluated(metrics, step, spec.inputs[0].name, checkpoint, final=reached or nothing_follows)
+        reporter.evaluated(metrics, step, inputs[0].name, checkpoint, final=reached or nothing_follows)
         return self.last
 
     def _export(self, checkpoint: str, metrics: dict[str, Any], final: bool) -> list[Any]:
-        base = os.path.join(os.fsdecode(self._estimator.model_dir), "export")
+        base = os.path.join(tf.compat.as_str_any(self._estimator.model_dir), "export")
         return [
             exporter.export(
                 estimator=self._estimator,
@@ -86,6 +90,20 @@ class CheckpointEvaluator:
             )
             for exporter in self._spec.exporters
         ]
+
+
+def _checked(metrics: Any) -> dict[str, Any]:
+    """What `Estimator.evaluate` returned; a subclass may have a version of its own."""
+    if not isinstance(metrics, dict):
+        raise InvalidType(f"`Estimator.evaluate` should return dict. Given: {type(metrics)}.")
+    if not metrics:
+        raise InvalidArgument("Internal error: `Estimator.evaluate` should never return empty metrics.")
+    if tf.compat.v1.GraphKeys.GLOBAL_STEP not in metrics:
+        raise InvalidArgument(
+            "Internal error: `Estimator.evaluate` result should have `global_step`."
+            f" Given: {', '.join(map(str, metrics))}."
+        )
+    return metrics
 
 
 class EvaluateWhenSaved(tf.compat.v1.train.CheckpointSaverListener):

@@ -77,11 +77,10 @@ def checked_metrics(metrics: Any) -> dict[str, Any]:
     return {key: _metric_pair(key, metric) for key, metric in metrics.items()}
 
 
-def checked_hooks(hooks: Any, owner: str) -> tuple[Any, ...]:
+def checked_hooks(hooks: Any, owner: str, kind: str = "SessionRunHook") -> tuple[Any, ...]:
     """The hooks as a tuple; raises InvalidType naming the one that is none."""
-    return _instances(
-        hooks, tf.compat.v1.train.SessionRunHook, f"{owner}: All hooks must be SessionRunHook instances"
-    )
+    message = f"{owner}: All hooks must be {kind} instances"
+    return _instances(hooks, tf.compat.v1.train.SessionRunHook, message)
 
 
 def checked_listeners(listeners: Any, owner: str) -> tuple[Any, ...]:

@@ -127,7 +127,7 @@ class TrainSpec(namedtuple("TrainSpec", ("input_fn", "max_steps", "hooks", "savi
             cls,
             input_fn=input_fn,
             max_steps=max_steps,
-            hooks=checks.checked_hooks(hooks, owner),
+            hooks=checks.checked_hooks(hooks, owner, "`SessionRunHook`"),
             saving_listeners=checks.checked_listeners(saving_listeners, owner),
         )
 
@@ -187,34 +187,36 @@ class EvalSpec(namedtuple("EvalSpec", _EVAL_FIELDS)):
             input_fn=input_fn,
             steps=steps,
             name=name,
-            hooks=checks.checked_hooks(hooks, owner),
+            hooks=checks.checked_hooks(hooks, owner, "`SessionRunHook`"),
             exporters=checks.checked_exporters(exporters),
             start_delay_secs=start_delay_secs,
             throttle_secs=throttle_secs,
         )
 
-    @property
-    def inputs(self) -> tuple[EvalInput, ...]:
-        """Every data set to evaluate, the main one first."""
-        if not isinstance(self.input_fn, Mapping):
-            return (EvalInput(self.name, self.input_fn, self.steps),)
-        by_name = isinstance(self.steps, Mapping)
-        return tuple(
-            EvalInput(name, input_fn, self.steps.get(name, 100) if by_name else self.steps)
-            for name, input_fn in self.input_fn.items()
-        )
 
-    def merged_metrics(self, results: Mapping[str | None, Mapping[str, Any]]) -> dict[str, Any]:
-        """One dict from the metrics of each input: the main input's under their own
-        names, and with several inputs all of them as `NAME/METRIC` too.
+def eval_inputs(spec: EvalSpec) -> tuple[EvalInput, ...]:
+    """Every data set that `spec` names, the main one first."""
+    if not isinstance(spec.input_fn, Mapping):
+        return (EvalInput(spec.name, spec.input_fn, spec.steps),)
+    steps = spec.steps
+    return tuple(
+        EvalInput(name, input_fn, steps.get(name, 100) if isinstance(steps, Mapping) else steps)
+        for name, input_fn in spec.input_fn.items()
+    )
 
-        This is what exporters and the caller of train_and_evaluate see.
-        """
-        merged = dict(results[self.inputs[0].name])
-        if len(self.inputs) > 1:
-            for name, metrics in results.items():
-                merged.update({f"{name}/{key}": metrics[key] for key in metrics if key != "global_step"})
-        return merged
+
+def merged_metrics(results: Mapping[str | None, Mapping[str, Any]]) -> dict[str, Any]:
+    """One dict from the metrics of each input, in the order of `eval_inputs`.
+
+    The main input's metrics keep their names; with several inputs all of them
+    are there as `NAME/METRIC` too. This is what exporters and the caller of
+    train_and_evaluate see.
+    """
+    merged = dict(next(iter(results.values())))
+    if len(results) > 1:
+        for name, metrics in results.items():
+            merged.update({f"{name}/{key}": metrics[key] for key in metrics if key != "global_step"})
+    return merged
 
 
 def _check_inputs(input_fn: Any, steps: Any, name: str | None, owner: str) -> None:

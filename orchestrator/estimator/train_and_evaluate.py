@@ -22,11 +22,11 @@ def train_and_evaluate(estimator: Estimator, train_spec: TrainSpec, eval_spec: E
     InvalidArgument (a ValueError) where RunConfig names no usable task.
     """
     if not isinstance(estimator, Estimator):
-        raise InvalidType(f"`estimator` must have type `Estimator`. Got: {type(estimator)}")
+        raise InvalidType(f"`estimator` must have type `tf.estimator.Estimator`. Got: {type(estimator)}")
     if not isinstance(train_spec, TrainSpec):
-        raise InvalidType(f"`train_spec` must have type `TrainSpec`. Got: {type(train_spec)}")
+        raise InvalidType(f"`train_spec` must have type `tf.estimator.TrainSpec`. Got: {type(train_spec)}")
     if not isinstance(eval_spec, EvalSpec):
-        raise InvalidType(f"`eval_spec` must have type `EvalSpec`. Got: {type(eval_spec)}")
+        raise InvalidType(f"`eval_spec` must have type `tf.estimator.EvalSpec`. Got: {type(eval_spec)}")
     assignment = roles.Assignment.of(estimator, train_spec, eval_spec)
     if assignment.config.task_type == "evaluator" and assignment.config.task_id > 0:
         raise InvalidArgument(
