@@ -14,6 +14,7 @@ import pytest
 from orchestrator.launch.job import Job, StartMethod
 from orchestrator.launch.launcher import StopKind
 from orchestrator.launch.process_tree import processes_of_run
+from orchestrator.launch.start_method import gpu_visible
 from tests.launch.local_runs import (
     CHIEF,
     LIMIT,
@@ -291,3 +292,27 @@ def test_a_parent_that_has_used_tensorflow_executes_its_tasks(tmp_path: Path) ->
     assert start.why.startswith("not forked: TensorFlow has started threads in it (")
     assert "sum 2.0" in watch.output(CHIEF)
     assert json.loads((job.run_dir / "tasks/chief-0/exit.json").read_text())["code"] == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not gpu_visible(os.environ), reason="no GPU is visible")
+@pytest.mark.timeout(600)
+def test_forked_and_executed_programs_use_the_gpu_alike(tmp_path: Path) -> None:
+    write_program(
+        tmp_path,
+        """
+        import tensorflow as tf
+        gpu = tf.config.list_physical_devices("GPU")[0]
+        tf.config.experimental.set_memory_growth(gpu, True)
+        with tf.device("/GPU:0"):
+            ones = tf.ones([1000, 1000])
+            print("sum", float(tf.reduce_sum(ones @ ones)), ones.device)
+        """,
+    )
+    for method in ("fork", "spawn"):
+        job = local_job(tmp_path, python("program.py"), options={"start_method": method}, worker=2)
+        plan, watch = run_to_end(job, imports=("tensorflow",))
+        for task_plan in plan.tasks:
+            assert watch.starts(task_plan.task)[0].start_method.value == method.replace("spawn", "exec")
+            assert "sum 1000000000.0" in watch.output(task_plan.task)
+            assert "GPU:0" in watch.output(task_plan.task)
