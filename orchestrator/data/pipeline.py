@@ -66,7 +66,8 @@ def _transformed(
     batches: tf.data.Dataset, transform: Callable[..., Any] | None, parallel_calls: int | None
 ) -> tf.data.Dataset:
     if transform is not None:
-        batches = batches.map(transform, num_parallel_calls=parallel_calls, deterministic=True)
+        in_order = None if parallel_calls is None else True
+        batches = batches.map(transform, num_parallel_calls=parallel_calls, deterministic=in_order)
     options = tf.data.Options()
     # A session with a self-tuning pipeline closes only at the tuner's next look, up to a minute later.
     options.autotune.enabled = False
