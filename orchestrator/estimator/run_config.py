@@ -321,7 +321,7 @@ def _remote_cluster(config: RunConfig, tf_config: TFConfig) -> tf.train.ClusterS
         return None
     if tf_config.cluster is not None:
         raise InvalidArgument(
-            "RunConfig: Cannot set both \"cluster_spec\" of TF_CONFIG and"
+            'RunConfig: Cannot set both "cluster_spec" of TF_CONFIG and'
             " `experimental_distribute.remote_cluster`."
         )
     return tf.train.ClusterSpec(remote)

@@ -120,9 +120,7 @@ def checked_exporters(exporters: Any) -> tuple[Exporter, ...]:
         if not isinstance(name, str):
             raise InvalidArgument(f"EvalSpec: An Exporter must have a string name, given: {name!r}.")
     if len(set(names)) < len(names):
-        raise InvalidArgument(
-            f"EvalSpec: `exporters` must have unique names. All exporter names: {names}."
-        )
+        raise InvalidArgument(f"EvalSpec: `exporters` must have unique names. All exporter names: {names}.")
     return tuple(given)
 
 
