@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 import orchestrator
-from orchestrator.cli import check, logs, render, run, schema, status, stop
+from orchestrator.cli import check, inspect, logs, render, run, schema, status, stop
 from orchestrator.cli.arguments import CommandAfterDashes
 from orchestrator.errors import OrchestratorError
 from orchestrator.launch.completion import EXIT_INTERRUPTED
@@ -24,15 +24,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run", cls=CommandAfterDashes)(run.run)
-app.command("run", cls=CommandAfterDashes)(run.run)
 app.command("render", cls=CommandAfterDashes)(render.render)
 app.command("check", cls=CommandAfterDashes)(check.check)
 app.command("status")(status.status)
 app.command("logs")(logs.logs)
 app.command("stop")(stop.stop)
-app.command("status")(status.status)
-app.command("logs")(logs.logs)
-app.command("stop")(stop.stop)
+app.command("inspect")(inspect.inspect)
 app.add_typer(schema.app, name="config")
 
 

@@ -20,7 +20,7 @@ from orchestrator.estimator.progress import reporter_of
 from orchestrator.estimator.run_config import RunConfig, default_session_config
 from orchestrator.estimator.session_hooks import TrainingRequest
 from orchestrator.estimator.signatures import check_input_fn, check_model_fn
-from orchestrator.estimator.warm_starting import settings_of
+from orchestrator.estimator.warm_starting import source_of
 
 v1 = tf.compat.v1
 _MAY_BE_OVERRIDDEN = ("model_fn", "latest_checkpoint")
@@ -39,8 +39,10 @@ class Estimator:
         `config`, or a temporary one. Where both are given they must be equal.
       config: RunConfig.
       params: handed to `model_fn` and `input_fn` where they take `params`.
-      warm_start_from: a checkpoint, its directory, a SavedModel or
-        WarmStartSettings: loaded once, where `model_dir` has no checkpoint yet.
+      warm_start_from: a checkpoint of any kind that
+        `orchestrator.warm_start.open_checkpoint` reads, WarmStartSettings, or a
+        WarmStart or Plan of that package: loaded once, where `model_dir` has no
+        checkpoint yet.
 
     Raises InvalidArgument (a ValueError) or InvalidType (a TypeError) for wrong
     arguments, and for a subclass that overrides a public member.
@@ -59,7 +61,7 @@ class Estimator:
         check_model_fn(model_fn, params_given=params is not None)
         self._params = copy.deepcopy(params or {})
         self._model = Model(
-            model_fn, self._params, self._config, settings_of(warm_start_from), self._create_global_step
+            model_fn, self._params, self._config, source_of(warm_start_from), self._create_global_step
         )
 
     @property

@@ -23,7 +23,7 @@ class Model:
     params: Any
     config: RunConfig
     warm_start: Any = None
-    """WarmStartSettings, or None."""
+    """What `warm_starting.source_of` returns."""
     create_global_step: Callable[[tf.Graph], Any] = tf.compat.v1.train.create_global_step
 
     @property

@@ -21,6 +21,7 @@ from orchestrator.estimator.progress import reporter_of
 from orchestrator.estimator.serving_signatures import build_signatures
 from orchestrator.estimator.specs import EstimatorSpec
 from orchestrator.estimator.strategies import session_config_for
+from orchestrator.estimator.warm_starting import plan_warm_start
 
 v1 = tf.compat.v1
 
@@ -66,13 +67,11 @@ def export(model: Model, request: ExportRequest, checkpoint_path: str | None) ->
         return os.fsencode(final)
 
 
-def _checkpoint(model: Model) -> str:
+def _checkpoint(model: Model) -> str | None:
+    """The newest checkpoint; None where the weights to warm-start from are to be exported."""
     newest = checkpoints.newest(model.model_dir)
-    if newest is not None:
+    if newest is not None or model.warm_start is not None:
         return newest
-    if model.warm_start is not None:
-        source = model.warm_start.ckpt_to_initialize_from
-        return checkpoints.newest(source) if tf.io.gfile.isdir(source) else source
     raise NotTrained(f"Couldn't find trained model at {model.model_dir}.")
 
 
@@ -104,14 +103,22 @@ def _build(model: Model, mode: str, receiver_fn: Callable[[], Any]) -> _ExportGr
     return _ExportGraph(spec, signatures)
 
 
-def _add(builder: Any, graph: _ExportGraph, model: Model, checkpoint: str, saves_variables: bool) -> None:
+def _add(
+    builder: Any, graph: _ExportGraph, model: Model, checkpoint: str | None, saves_variables: bool
+) -> None:
     scaffold, mode = graph.spec.scaffold, graph.spec.mode
     with v1.Session(config=session_config_for(model.config, None)) as session:
         local_init = scaffold.local_init_op
         if local_init is None:
             local_init = v1.train.Scaffold.default_local_init_op()
         saver = scaffold.saver or v1.train.Saver(sharded=True)
-        _restore(saver, session, checkpoint, mode)
+        if checkpoint is None:
+            session.run(v1.global_variables_initializer())
+            load = plan_warm_start(model.warm_start)
+            if load is not None:
+                load(session)
+        else:
+            _restore(saver, session, checkpoint, mode)
         builder._add_train_op(graph.spec.train_op)  # the public interface has no argument for it
         add = builder.add_meta_graph_and_variables if saves_variables else _without_session(builder)
         add(

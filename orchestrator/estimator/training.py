@@ -11,9 +11,12 @@ import tensorflow as tf
 
 from orchestrator.cluster.records import Phase
 from orchestrator.estimator import checkpoints, stop_request
+from orchestrator.estimator.executor import run_in_one_thread_if_small
 from orchestrator.estimator.graph import TrainingGraph, build_training_graph
 from orchestrator.estimator.guards import refuse_nan
+from orchestrator.estimator.in_graph_loop import InGraphLoop
 from orchestrator.estimator.logger import log
+from orchestrator.estimator.loop_length import LoopLength, add_loop
 from orchestrator.estimator.model import Model
 from orchestrator.estimator.placement import device_function
 from orchestrator.estimator.position import Position, SleepingHook, sees_every_step
@@ -26,7 +29,7 @@ from orchestrator.estimator.session_opening import SessionTarget, finalize, open
 from orchestrator.estimator.stop_request import StopRequest
 from orchestrator.estimator.strategies import crosses_processes, is_chief, session_config_for
 from orchestrator.estimator.triggers import NOW, earliest
-from orchestrator.estimator.warm_starting import plan_warm_start
+from orchestrator.estimator.warm_starting import plan_warm_start, say_restored
 
 v1 = tf.compat.v1
 
@@ -52,8 +55,9 @@ def train(model: Model, input_fn: Callable[..., Any], request: TrainingRequest) 
             is_chief=is_chief(strategy, config),
             evaluates_too=_has_master_and_worker(config),
         )
-        loop = TrainingLoop(parts, _session_opener(model, graph, strategy), training_hooks(parts))
-        return loop.run()
+        hooks = training_hooks(parts)
+        add_loop(graph, model, hooks)
+        return TrainingLoop(parts, _session_opener(model, graph, strategy), hooks).run()
 
 
 def _build(model: Model, input_fn: Callable[..., Any]) -> TrainingGraph:
@@ -67,18 +71,26 @@ def _session_opener(model: Model, graph: TrainingGraph, strategy: Any) -> Callab
     """How this task opens its session: the chief, and every task of a collective, initialises."""
     config = model.config
     session_config = session_config_for(config, strategy)
-    warm_start = None
-    if checkpoints.newest(model.model_dir) is None:
-        warm_start = plan_warm_start(model.warm_start)
     target = SessionTarget(
         master=session_master(config, strategy, session_config),
         config=session_config,
         max_wait_seconds=config.session_creation_timeout_secs,
     )
+    if strategy is None and (graph.loop is None or not graph.loop.has_loose_effects):
+        run_in_one_thread_if_small(session_config, graph.graph, graph.results(), target.master)
     if crosses_processes(strategy) or config.is_chief:
-        newest = lambda: checkpoints.newest(model.model_dir)  # noqa: E731
-        return lambda: open_as_chief(graph.scaffold, target, newest, warm_start)
+        find_newest = lambda: checkpoints.newest(model.model_dir)  # noqa: E731
+        warm_start = _warm_start(model, find_newest())
+        return lambda: open_as_chief(graph.scaffold, target, find_newest, warm_start)
     return lambda: open_as_worker(graph.scaffold, target)
+
+
+def _warm_start(model: Model, own_checkpoint: str | None) -> Callable[[v1.Session], None] | None:
+    """Loads the other model's weights where this one has no checkpoint yet."""
+    if own_checkpoint is None:
+        return plan_warm_start(model.warm_start)
+    say_restored(model.warm_start, own_checkpoint)
+    return None
 
 
 def _has_master_and_worker(config: Any) -> bool:
@@ -104,6 +116,7 @@ class TrainingLoop:
         self._fetches = [parts.graph.train_op, parts.graph.loss, parts.graph.step]
         self._always_hooked = any(sees_every_step(hook) for hook in hooks)
         self._wake = NOW
+        self._loop_length = LoopLength(parts.config.steps_per_loop)
         self._max_steps = parts.request.max_steps
         self._ran = 0
 
@@ -151,6 +164,8 @@ class TrainingLoop:
         """Runs steps without hooks as long as none wants one; returns whether any was run."""
         if self._wake is NOW:
             return False
+        if self._graph.loop is not None:
+            return self._run_looped(session, self._graph.loop)
         run = session.bare(self._fetches)
         position, clock, stop = self._position, self._position.clock, self._stop
         wake_step = math.inf if self._wake.step is None else self._wake.step
@@ -165,6 +180,25 @@ class TrainingLoop:
                 refuse_nan(loss)
             if coordinator.should_stop():
                 break
+        self._ran += ran
+        return ran > 0
+
+    def _run_looped(self, session: HookedSession, loop: InGraphLoop) -> bool:
+        """As `_run_bare`, many steps a call; the step on which a hook wakes is left to it."""
+        run = session.bare([loop.loss, loop.step], [loop.length])
+        position, clock, stop = self._position, self._position.clock, self._stop
+        wake_step = math.inf if self._wake.step is None else self._wake.step
+        wake_time = math.inf if self._wake.time is None else self._wake.time
+        ran = 0
+        now = clock()
+        while position.step + 1 < wake_step and now < wake_time and not stop.is_set():
+            length = self._loop_length.choose(wake_step - position.step - 1)
+            loss, step = run(length)
+            before, now = now, clock()
+            self._loop_length.took(length, now - before)
+            ran += int(step) - position.step
+            position.step, position.loss = int(step), loss
+            refuse_nan(loss)
         self._ran += ran
         return ran > 0
 

@@ -1,132 +1,101 @@
-"""Warm starts: weights of another model, once, before step 0."""
+"""`Estimator(warm_start_from=...)`: weights of another model, once, before step 0."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from orchestrator.errors import InvalidArgument, near_miss
+from orchestrator.errors import InvalidArgument
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.warm_start_settings import WarmStartSettings
+from orchestrator.warm_start.patterns import Pattern
+from orchestrator.warm_start.request import Assignment, Rules, WarmStart
+from orchestrator.warm_start.scaffold import loader_for_graph
+from orchestrator.warm_start.variable_map import Plan
 
 v1 = tf.compat.v1
-_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 Load = Callable[[v1.Session], None]
+Source = WarmStart | WarmStartSettings | Plan
+_ARGUMENT = "warm_start_from"
 
 
-def settings_of(warm_start_from: Any) -> WarmStartSettings | None:
-    """WarmStartSettings of what a user gave: a checkpoint, its directory, a SavedModel, settings or None.
+def source_of(warm_start_from: Any) -> Source | None:
+    """What a user gave, checked: a checkpoint of any kind, settings, a WarmStart, a plan or None.
 
-    Raises InvalidArgument for anything else.
+    Raises InvalidArgument for anything else, WarmStartError for a plan that cannot be applied.
     """
-    if warm_start_from is None or isinstance(warm_start_from, WarmStartSettings):
+    if warm_start_from is None or isinstance(warm_start_from, (WarmStartSettings, WarmStart)):
         return warm_start_from
+    if isinstance(warm_start_from, Plan):
+        return warm_start_from.require()
     if isinstance(warm_start_from, (str, bytes, os.PathLike)):
-        path = os.fsdecode(warm_start_from)
-        variables = os.path.join(path, "variables", "variables")
-        if tf.io.gfile.exists(variables + ".index"):
-            return WarmStartSettings(ckpt_to_initialize_from=variables)
-        return WarmStartSettings(ckpt_to_initialize_from=path)
+        return WarmStart(os.fsdecode(warm_start_from), what=_ARGUMENT)
     raise InvalidArgument(
-        f"warm_start_from must be a string or a WarmStartSettings, instead got {type(warm_start_from)}."
+        "warm_start_from must be a string, a WarmStartSettings, a WarmStart or a Plan, instead got"
+        f" {type(warm_start_from)}."
     )
 
 
-def plan_warm_start(settings: WarmStartSettings | None) -> Load | None:
+def plan_warm_start(source: Source | None) -> Load | None:
     """How the default graph's variables are loaded in a session that has just initialised them.
 
     The values are fed to the variables' own initializers, so the graph grows
-    by nothing and every replica gets them. Changed vocabularies and
-    object-based checkpoints change initializers instead, before the session
-    is opened; then there is nothing left to load and None is returned. Raises
-    InvalidArgument where the checkpoint lacks a variable or has another shape.
+    by nothing and every replica gets them. Raises WarmStartError for a plan that
+    cannot be applied to this graph, CheckpointError for files that cannot be read.
     """
-    if settings is None:
+    if source is None:
         return None
-    reader = _reader(settings.ckpt_to_initialize_from)
-    shapes = reader.get_variable_to_shape_map()
-    if settings.var_name_to_vocab_info or _OBJECT_GRAPH in shapes:
-        v1.train.warm_start(*settings)
-        return None
-    sources = dict(_sources(settings, shapes))
-
-    def load(session: v1.Session) -> None:
-        log.info("Warm-starting %d variables from %s.", len(sources), settings.ckpt_to_initialize_from)
-        for name, targets in sources.items():
-            value = reader.get_tensor(name)
-            for target in targets:
-                initializer = target.initializer
-                session.run(initializer, {initializer.inputs[1]: _part_of(value, target)})
-
-    return load
+    graph = v1.get_default_graph()
+    wanted = _as_warm_start(source) if isinstance(source, WarmStartSettings) else source
+    return None if wanted is None else loader_for_graph(graph, wanted)
 
 
-def _reader(path: str) -> Any:
-    try:
-        return tf.train.load_checkpoint(path)
-    except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise InvalidArgument(f"warm_start_from: no readable checkpoint at {path}: {error}") from error
+def say_restored(source: Source | None, checkpoint: str) -> None:
+    """Tells that a model that was to be warm-started goes on from its own checkpoint instead."""
+    if source is not None:
+        log.info("Restoring %s; the warm start was done before and is not done again.", checkpoint)
 
 
-def _sources(settings: WarmStartSettings, shapes: dict[str, list[int]]) -> Iterator[tuple[str, list[Any]]]:
-    """Names in the checkpoint, each with the variables (components, parts) that take its value."""
-    grouped: dict[str, list[Any]] = {}
-    for variable in _chosen_variables(settings.vars_to_warm_start):
-        name = _full_name(variable)
-        grouped.setdefault(settings.var_name_to_prev_var_name.get(name, name), []).append(variable)
-    for source, variables in grouped.items():
-        if source not in shapes:
-            raise InvalidArgument(
-                f"warm_start_from: '{source}' is not found in {settings.ckpt_to_initialize_from}, which is to"
-                f" initialise '{_full_name(variables[0])}'.{near_miss(source, shapes)}"
-            )
-        for variable in variables:
-            _check_shape(variable, source, shapes[source])
-        yield source, [part for variable in variables for part in getattr(variable, "values", (variable,))]
+def _as_warm_start(settings: WarmStartSettings) -> WarmStart | None:
+    """The documented meaning of WarmStartSettings: every variable that it names must be in the checkpoint."""
+    vocabularies = {_plain(name): info for name, info in settings.var_name_to_vocab_info.items()}
+    earlier = {_plain(new): _plain(old) for new, old in settings.var_name_to_prev_var_name.items()}
+    names = list(dict.fromkeys([*_chosen_names(settings.vars_to_warm_start), *vocabularies]))
+    if not names:
+        if settings.vars_to_warm_start is None:
+            return None
+        raise InvalidArgument(
+            f"warm_start_from: vars_to_warm_start {settings.vars_to_warm_start!r} matches no variable."
+        )
+    rules = Rules(
+        include=tuple(Pattern(f"^{re.escape(name)}$") for name in names),
+        assign={name: Assignment(earlier.get(name, name)) for name in names},
+    )
+    return WarmStart(os.fsdecode(settings.ckpt_to_initialize_from), rules, _ARGUMENT, vocabularies)
 
 
-def _chosen_variables(chosen: Any) -> list[Any]:
+def _chosen_names(chosen: Any) -> list[str]:
     """What `vars_to_warm_start` means: an expression is for trainable variables, a list for all of them."""
     if chosen is None:
         return []
     if isinstance(chosen, str):
-        return list(v1.get_collection(v1.GraphKeys.TRAINABLE_VARIABLES, scope=chosen))
-    found: dict[str, Any] = {}
+        return [_name_of(v) for v in v1.get_collection(v1.GraphKeys.TRAINABLE_VARIABLES, scope=chosen)]
+    found: list[Any] = []
     for item in chosen:
-        matches = (
-            v1.get_collection(v1.GraphKeys.GLOBAL_VARIABLES, scope=item) if isinstance(item, str) else [item]
-        )
-        found.update({variable.name: variable for variable in matches})
-    return list(found.values())
+        in_scope = isinstance(item, str)
+        found += v1.get_collection(v1.GraphKeys.GLOBAL_VARIABLES, scope=item) if in_scope else [item]
+    return [_name_of(variable) for variable in found]
 
 
-def _slice_of(variable: Any) -> Any:
-    return getattr(variable, "_save_slice_info", None)
-
-
-def _full_name(variable: Any) -> str:
+def _name_of(variable: Any) -> str:
     """The name that a checkpoint has for the variable: of the whole, where this is a part."""
-    whole = _slice_of(variable)
-    return whole.full_name if whole is not None else variable.name.rpartition(":")[0] or variable.name
+    whole = getattr(variable, "_save_slice_info", None)
+    return whole.full_name if whole is not None else _plain(variable.name)
 
 
-def _check_shape(variable: Any, source: str, shape: list[int]) -> None:
-    whole = _slice_of(variable)
-    wanted = list(whole.full_shape) if whole is not None else variable.shape.as_list()
-    if wanted != list(shape):
-        raise InvalidArgument(
-            f"warm_start_from: variable '{_full_name(variable)}' has shape {wanted}, but '{source}' in the"
-            f" checkpoint has {list(shape)}."
-        )
-
-
-def _part_of(value: np.ndarray, target: Any) -> np.ndarray:
-    whole = _slice_of(target)
-    if whole is None:
-        return value
-    parts = zip(whole.var_offset, whole.var_shape, strict=True)
-    return value[tuple(slice(offset, offset + size) for offset, size in parts)]
+def _plain(name: str) -> str:
+    return name.partition(":")[0]
