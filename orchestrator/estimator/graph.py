@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument
+from orchestrator.estimator.in_graph_loop import InGraphLoop, StepRecorder
 from orchestrator.estimator.input_source import InputSource, read_input
 from orchestrator.estimator.model import Model
 from orchestrator.estimator.modes import ModeKeys
@@ -43,12 +44,21 @@ class TrainingGraph:
     training_chief_hooks: list[Any] = field(default_factory=list)
     strategy: Any = None
     device_fn: Any = None
+    recorder: StepRecorder | None = None
+    """What is needed to build the step again in a loop, where that can be done at all."""
+    read_step_anew: Callable[[], tf.Tensor] | None = None
+    loop: InGraphLoop | None = None
     votes: Any = None
     """The Agreement of tasks that step together (see `agreement.py`), else None."""
 
     def entered(self) -> contextlib.AbstractContextManager[None]:
         """Makes this the default graph, as it was while it was built."""
         return entered(self.graph, self.strategy, self.device_fn)
+
+    def results(self) -> list[tf.Operation]:
+        """What a step runs, alone or in a loop."""
+        looped = [self.loop.step.op] if self.loop is not None else []
+        return [self.step.op, self.loss.op, *looped]
 
 
 @dataclass
@@ -66,6 +76,10 @@ class EvaluationGraph:
     def entered(self) -> contextlib.AbstractContextManager[None]:
         """Makes this the default graph, as it was while it was built."""
         return entered(self.graph, self.strategy)
+
+    def results(self) -> list[tf.Operation]:
+        """What an evaluation runs."""
+        return [self.update, *(value.op for value in tf.nest.flatten(self.metrics))]
 
 
 @dataclass
@@ -125,7 +139,9 @@ def build_training_graph(model: Model, input_fn: Callable[..., Any], device_fn: 
     with entered(graph, device_fn=device_fn):
         start_graph(model)
         source = read_input(model.call_input_fn(input_fn, ModeKeys.TRAIN), input_fn)
-        spec = model.call_model_fn(source.features, source.labels, ModeKeys.TRAIN)
+        recorder = StepRecorder()
+        with recorder.recording():
+            spec = model.call_model_fn(source.features, source.labels, ModeKeys.TRAIN)
         global_step = v1.train.get_global_step(graph)
         add_loss_summary(spec.loss)
         add_default_saver(spec.scaffold, model.config)
@@ -140,6 +156,8 @@ def build_training_graph(model: Model, input_fn: Callable[..., Any], device_fn: 
             training_hooks=list(spec.training_hooks or ()),
             training_chief_hooks=list(spec.training_chief_hooks or ()),
             device_fn=device_fn,
+            recorder=None if model.config.cluster_spec else recorder,
+            read_step_anew=global_step.read_value,
         )
 
 

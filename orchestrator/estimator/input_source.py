@@ -30,6 +30,12 @@ class InputSource:
     hooks: list[tf.compat.v1.train.SessionRunHook] = field(default_factory=list)
     from_dataset: bool = False
     iterator: Any = None
+    """Where the batches come from, for whoever needs another one; None where `input_fn` returned tensors."""
+    input_fn: Any = None
+
+    def split(self, element: Any) -> tuple[Any, Any]:
+        """`(features, labels)` of another element of the iterator."""
+        return split_features_and_labels(element, self.input_fn)
 
 
 def split_features_and_labels(value: Any, input_fn: Any) -> tuple[Any, Any]:
@@ -59,10 +65,17 @@ def read_input(result: Any, input_fn: Any) -> InputSource:
         iterator = tf.compat.v1.data.make_initializable_iterator(result)
         hook = IteratorInitializerHook(iterator.initializer)
         features, labels = split_features_and_labels(iterator.get_next(), input_fn)
-        return InputSource(features, labels, [hook], from_dataset=True, iterator=iterator)
+        return InputSource(features, labels, [hook], from_dataset=True, iterator=iterator, input_fn=input_fn)
     if isinstance(result, tf.compat.v1.data.Iterator):
         features, labels = split_features_and_labels(result.get_next(), input_fn)
-        return InputSource(features, labels, _initializer_hooks(result), from_dataset=True, iterator=result)
+        return InputSource(
+            features,
+            labels,
+            _initializer_hooks(result),
+            from_dataset=True,
+            iterator=result,
+            input_fn=input_fn,
+        )
     features, labels = split_features_and_labels(result, input_fn)
     return InputSource(features, labels)
 

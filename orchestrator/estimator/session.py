@@ -8,6 +8,7 @@ in MonitoredSession.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -25,6 +26,7 @@ PEER_LOST = (tf.errors.AbortedError, tf.errors.UnavailableError)
 """What a session raises when a parameter server has gone or was restarted."""
 INPUT_ENDED = (tf.errors.OutOfRangeError, StopIteration)
 _JOIN_SECONDS = 120
+_CLOSE_SECONDS = 2.0
 
 
 class HookedSession:
@@ -179,7 +181,17 @@ class HookedSession:
 
 
 def close_quietly(session: v1.Session) -> None:
-    """Closes a session whose peers may be gone."""
+    """Closes a session whose peers may be gone.
+
+    Waits for it only so long: an input pipeline that tunes itself may hold a
+    session until the tuner looks up again, up to a minute later.
+    """
+    closing = threading.Thread(target=_close, args=(session,), name="session-close", daemon=True)
+    closing.start()
+    closing.join(_CLOSE_SECONDS)
+
+
+def _close(session: v1.Session) -> None:
     try:
         session.close()
     except tf.errors.OpError as error:

@@ -1,0 +1,79 @@
+"""How many steps one session call takes, and whether a loop can be had at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.errors import InvalidArgument
+from orchestrator.estimator.graph import TrainingGraph
+from orchestrator.estimator.in_graph_loop import InGraphLoop, NotRepeatable, refuse_random
+from orchestrator.estimator.logger import log
+from orchestrator.estimator.model import Model
+from orchestrator.estimator.modes import ModeKeys
+from orchestrator.estimator.position import sees_every_step
+
+AUTO = "auto"
+AUTO_LIMIT = 1000
+SECONDS_IN_LOOP = 0.25
+"""A loop is kept about this short, so that a request to stop and what is due by time need not wait."""
+
+
+def add_loop(graph: TrainingGraph, model: Model, hooks: list[Any]) -> None:
+    """Adds the in-graph loop that `steps_per_loop` asks for to an entered training graph.
+
+    "auto" goes without, and says why, where it cannot be had exactly. Raises
+    InvalidArgument there for a number.
+    """
+    setting = model.config.steps_per_loop
+    if setting == 1:
+        return
+    try:
+        graph.loop = _build(graph, model)
+    except NotRepeatable as reason:
+        if setting != AUTO:
+            raise InvalidArgument(
+                f"RunConfig(steps_per_loop={setting}): {reason}, so steps cannot run in a loop with the same"
+                ' results. Use steps_per_loop=1, or "auto", which loops where it can.'
+            ) from reason
+        log.info("steps_per_loop is 1: %s.", reason)
+        return
+    watching = next((hook for hook in hooks if sees_every_step(hook)), None)
+    if watching is not None:
+        log.info("Every step is run by itself: %s looks at each.", type(watching).__name__)
+
+
+def _build(graph: TrainingGraph, model: Model) -> InGraphLoop:
+    if graph.recorder is None:
+        raise NotRepeatable("the model trains under a strategy or in a cluster")
+    if graph.input.iterator is None:
+        raise NotRepeatable("input_fn returns tensors and not a Dataset")
+    refuse_random(graph.train_op, graph.loss)
+
+    def step(element: Any) -> tuple[Any, Any]:
+        features, labels = graph.input.split(element)
+        spec = model.call_model_fn(features, labels, ModeKeys.TRAIN)
+        return spec.train_op, spec.loss
+
+    return graph.recorder.build_loop(step, graph.input.iterator.get_next, graph.read_step_anew)
+
+
+class LoopLength:
+    """Chooses the length of each loop: never beyond a step that is waited for, and short in time."""
+
+    def __init__(self, setting: int | str) -> None:
+        self._limit = AUTO_LIMIT if setting == AUTO else int(setting)
+        self._seconds_per_step: float | None = None
+
+    def choose(self, steps_left: float) -> int:
+        """Steps for the next loop, at least 1; `steps_left` until a hook wants one (may be infinite)."""
+        by_time = self._limit
+        if self._seconds_per_step is None:
+            by_time = min(10, self._limit)
+        elif self._seconds_per_step > 0:
+            by_time = max(1, int(SECONDS_IN_LOOP / self._seconds_per_step))
+        return int(max(1, min(self._limit, steps_left, by_time)))
+
+    def took(self, steps: int, seconds: float) -> None:
+        """Notes how long a loop took."""
+        if steps > 0:
+            self._seconds_per_step = seconds / steps
