@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import sys
@@ -31,25 +32,41 @@ class _OneLine(logging.Formatter):
         return line
 
 
+def _package_directory(name: str) -> Path:
+    """Where a package lies; it is not imported."""
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).parent if spec is not None and spec.origin else Path("/nowhere", name)
+
+
+_TENSORFLOW = _package_directory("tensorflow")
+_OURS = Path(__file__).parents[1]
+
+
 class _WithoutInnerAffairs(logging.Filter):
     """Drops what TensorFlow says of its own steps, and its advice on calls that are not the user's."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._restored = False
+
     def filter(self, record: logging.LogRecord) -> bool:
         file = Path(record.pathname)
-        if "tensorflow" not in file.parts:
+        if not file.is_relative_to(_TENSORFLOW):
             return True
         if file.name == "deprecation.py":
             place = str(record.args[0]) if isinstance(record.args, tuple) and record.args else ""
-            return not any(part in place for part in _NOT_THE_USERS)
+            return not place.startswith((f"{_TENSORFLOW}/", f"{_OURS}/"))
         if record.levelno > logging.INFO:
             return True
+        if file.name == "saver.py":
+            self._restored, first = True, not self._restored
+            return first
         return file.name in _TOLD_TO_USERS and not record.getMessage().startswith(_BEFORE_AND_AFTER)
 
 
 _ABOUT_THE_STRATEGYS_INPUT = "To make it possible to preserve tf.data options"
-_NOT_THE_USERS = ("/site-packages/tensorflow/", str(Path(__file__).parents[1]) + "/")
-_TOLD_TO_USERS = ("basic_session_run_hooks.py", "saver.py")
-"""Hooks that users give, and which checkpoint a run goes on from."""
+_TOLD_TO_USERS = ("basic_session_run_hooks.py",)
+"""Hooks that users give. Of the saver only the first word: which checkpoint the task goes on from."""
 _BEFORE_AND_AFTER = ("Create ", "Calling checkpoint listeners")
 
 
