@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 import traceback
+from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
 from orchestrator.cluster.records import FailureRecord, ProgressRecord, TaskEnvironment
 from orchestrator.errors import ConfigError, EnvironmentProblem, EstimatorError, OrchestratorError
-from orchestrator.experiments import function
 from orchestrator.experiments.function import ExperimentRaised
 
 USER_ERROR = 2
@@ -22,14 +23,16 @@ def report(error: BaseException, environment: TaskEnvironment | None, stream: Te
 
     A mistake in the input is one line; what the user's own code raised while
     it was built has the user's part of the traceback before that line; anything
-    else has its whole traceback.
+    else has its whole traceback. The record holds the user's part, where there is one.
     """
     stream = stream or sys.stderr
-    shown = _traceback(error)
     by_user = isinstance(error, ConfigError | EstimatorError | EnvironmentProblem)
     cause = error.__cause__ if isinstance(error, ExperimentRaised) and error.__cause__ else error
-    if not by_user or isinstance(error, ExperimentRaised):
-        stream.write(shown)
+    short = _text(cause, users_part(cause.__traceback__) or (None if by_user else cause.__traceback__))
+    if isinstance(error, ExperimentRaised):
+        stream.write(short)
+    elif not by_user:
+        stream.write(_text(cause, cause.__traceback__))
     if by_user:
         stream.write(f"error: {error}\n")
     stream.flush()
@@ -40,7 +43,7 @@ def report(error: BaseException, environment: TaskEnvironment | None, stream: Te
                 time=time.time(),
                 type=type(cause).__name__,
                 message=str(error) or type(error).__name__,
-                traceback=shown,
+                traceback=short,
                 step=None if progress is None else progress.step,
                 user_error=by_user,
             )
@@ -53,20 +56,18 @@ def preparation_code(error: BaseException) -> int:
     return error.exit_code if isinstance(error, OrchestratorError) else EXCEPTION
 
 
-def _traceback(error: BaseException) -> str:
-    if isinstance(error, ExperimentRaised) and error.__cause__ is not None:
-        cause = error.__cause__
-        lines = traceback.format_exception(type(cause), cause, _users_part(cause.__traceback__))
-    else:
-        lines = traceback.format_exception(type(error), error, error.__traceback__)
-    return "".join(lines)
-
-
-def _users_part(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame that is neither ours nor the import machinery's."""
-    while trace is not None and trace.tb_next is not None:
-        name = trace.tb_frame.f_code.co_filename
-        if name != function.__file__ and not name.startswith("<frozen") and "/importlib/" not in name:
-            break
+def users_part(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame of the user's own code; None where there is no such frame."""
+    while trace is not None and _NOT_THE_USERS.search(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     return trace
+
+
+def _text(error: BaseException, trace: TracebackType | None) -> str:
+    return "".join(traceback.format_exception(type(error), error, trace))
+
+
+_PACKAGE = re.escape(str(Path(__file__).parents[1]))
+_NOT_THE_USERS = re.compile(
+    rf"^{_PACKAGE}/|^<|[a-z]-packages/(tensorflow|keras|tf_keras)/|/importlib/__init__\.py$|/runpy\.py$"
+)

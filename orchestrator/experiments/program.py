@@ -59,10 +59,12 @@ def _prepare(request: ExperimentRequest) -> None:
 
 def _run(request: ExperimentRequest, environment: TaskEnvironment | None) -> int:
     from orchestrator.estimator import stop_request, strategies
+    from orchestrator.estimator.estimator import set_warm_start
     from orchestrator.estimator.run_config import RunConfig
     from orchestrator.estimator.train_and_evaluate import train_and_evaluate
     from orchestrator.experiments import devices, stop_signals
     from orchestrator.experiments.function import ExperimentFunction
+    from orchestrator.warm_start.request import WarmStart
 
     asked = stop_request.current()
     stop_signals.handle_signals(asked.set)
@@ -76,6 +78,8 @@ def _run(request: ExperimentRequest, environment: TaskEnvironment | None) -> int
     )
     found = ExperimentFunction.find(request.experiment, Path(request.working_dir))
     experiment = found.build(config, request.params)
+    if request.warm_start is not None:
+        set_warm_start(experiment.estimator, WarmStart.of(**dict(request.warm_start)))
     train_and_evaluate(experiment.estimator, experiment.train_spec, experiment.eval_spec)
     if asked.is_set() and not _finished(environment):
         LOG.info("stopped on request")

@@ -27,6 +27,8 @@ class ExperimentRequest:
     """None for the default of TensorFlow Datasets."""
     working_dir: str
     """Comes first on sys.path."""
+    warm_start: Mapping[str, Any] | None = None
+    """The checkpoint and options of a WarmStart; None where training starts cold."""
 
     @staticmethod
     def read(path: Path) -> ExperimentRequest:
@@ -48,6 +50,7 @@ class ExperimentRequest:
             model_dir=entry.take("model_dir", str),
             data_dir=entry.take("data_dir", str, optional=True),
             working_dir=entry.take("working_dir", str),
+            warm_start=entry.take("warm_start", dict, optional=True),
         )
 
 

@@ -164,8 +164,12 @@ def test_an_exception_while_training_is_recorded_with_its_step(
     assert failure is not None
     assert (failure.type, failure.message, failure.user_error) == ("RuntimeError", "no more", False)
     assert failure.step is not None
+    _, *frames = failure.traceback.splitlines()
+    assert "mine_task.py" in frames[0]
     assert "in give_up" in failure.traceback
-    assert failure.traceback in capsys.readouterr().err
+    log = capsys.readouterr().err
+    assert "\n".join(frames) in log
+    assert "in train_and_evaluate" in log
     assert task.checkpoint is not None
 
 
