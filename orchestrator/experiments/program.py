@@ -82,7 +82,8 @@ def _run(request: ExperimentRequest, environment: TaskEnvironment | None) -> int
         set_warm_start(experiment.estimator, WarmStart.of(**dict(request.warm_start)))
     train_and_evaluate(experiment.estimator, experiment.train_spec, experiment.eval_spec)
     if asked.is_set() and not _finished(environment):
-        LOG.info("stopped on request")
+        if environment is None or not environment.task.trains:  # trainers say at which step
+            LOG.info("Stopped on request.")
         return stop_signals.STOPPED
     return 0
 
