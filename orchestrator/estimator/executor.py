@@ -29,16 +29,27 @@ def run_in_one_thread_if_small(
     """
     if config.experimental.executor_type or master or config.device_count.get("CPU", 1) > 1:
         return
+    if config.graph_options.optimizer_options.global_jit_level > 0:
+        return  # XLA's auto-clustering adds old-fashioned switches to the graph
     if tf.config.list_physical_devices("GPU") or graph.get_collection(v1.GraphKeys.QUEUE_RUNNERS):
         return
-    if any(operation.type in _OLD_CONTROL_FLOW for operation in graph.get_operations()):
-        return  # that executor does not know them
+    if any(_is_old_fashioned(operation) for operation in graph.get_operations()):
+        return
+    library = graph.as_graph_def().library.function
+    if any(node.op in _OLD_CONTROL_FLOW for function in library for node in function.node_def):
+        return
     needed = list(ancestors(results))
     if len(needed) > SMALL_OPERATIONS or _parameters(graph) > SMALL_PARAMETERS:
         return
     if any(operation.type.startswith(_MAY_WAIT_FOR_OTHERS) for operation in needed):
         return
     config.experimental.executor_type = "SINGLE_THREADED_EXECUTOR"
+
+
+def _is_old_fashioned(operation: tf.Operation) -> bool:
+    """Control flow and variables of TensorFlow 1, which that executor does not know."""
+    is_reference = any(output.dtype.name.endswith("_ref") for output in operation.outputs)
+    return is_reference or operation.type in _OLD_CONTROL_FLOW
 
 
 def _parameters(graph: tf.Graph) -> int:
