@@ -105,7 +105,12 @@ def _outputs(
 def _object_scaffold(clone: Any) -> v1.train.Scaffold:
     """A saver under object keys, so that Keras and tf.train.Checkpoint read the checkpoints."""
     clone._track_trackable(v1.train.get_global_step(), STEP_KEY)
-    keys = tf.compat.v2.__internal__.tracking.ObjectGraphView(clone).frozen_saveable_objects()
-    saver = v1.train.Saver(var_list=keys, sharded=True)
-    saver._object_restore_saver = object_checkpoint.frozen_saver(clone)
-    return v1.train.Scaffold(saver=saver)
+
+    def build(strategy: Any) -> v1.train.Saver:
+        keys = tf.compat.v2.__internal__.tracking.ObjectGraphView(clone).frozen_saveable_objects()
+        saver = v1.train.Saver(var_list=keys, sharded=True)
+        saver._object_restore_saver = object_checkpoint.frozen_saver(clone)
+        return saver
+
+    # One replica cannot say how variables are saved that all of them share.
+    return v1.train.Scaffold(saver=tf.distribute.get_replica_context().merge_call(build))

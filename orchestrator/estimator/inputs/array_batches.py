@@ -17,7 +17,7 @@ _CHUNK_BATCHES = 64
 """Rows are gathered for several batches at once, because each call of Python costs 0.2 ms."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ArrayBatches:
     """Rows of `columns` (arrays of one length, by name) in batches.
 
@@ -79,7 +79,7 @@ def _call_numpy(
     return tensors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ArrayInput:
     """An input_fn over ArrayBatches.
 

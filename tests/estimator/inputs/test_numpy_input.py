@@ -95,6 +95,11 @@ def test_a_saved_position_goes_on_exactly(tmp_path: Any) -> None:
         assert [session.run(following).tolist() for _ in range(50)] == expected
 
 
+def test_an_input_fn_can_be_looked_up() -> None:
+    first, second = (numpy_input_fn(np.arange(4), shuffle=False) for _ in range(2))
+    assert {first: 1, second: 2}[first] == 1
+
+
 def test_called_eagerly_it_is_a_dataset() -> None:
     dataset = numpy_input_fn(np.arange(4), batch_size=2, shuffle=False)()
     assert [batch.tolist() for batch in dataset.as_numpy_iterator()] == [[0, 1], [2, 3]]
