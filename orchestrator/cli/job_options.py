@@ -28,7 +28,7 @@ from orchestrator.cluster.mistake import Mistake
 from orchestrator.cluster.task import TaskType
 from orchestrator.cluster.topology import training_tasks
 from orchestrator.errors import ConfigError, ExperimentError, near_miss
-from orchestrator.launch.job import Job, RunPolicy, StartMethod, StrategyKind, TaskRequest
+from orchestrator.launch.job import HangLimits, Job, RunPolicy, StartMethod, StrategyKind, TaskRequest
 from orchestrator.launch.registry import known_launchers
 from orchestrator.launch.run_dir import RunDir
 
@@ -206,8 +206,10 @@ def _request(section: TaskSection) -> TaskRequest:
 
 
 def _policy(section: RunPolicySection) -> RunPolicy:
-    values = {name: getattr(section, name) for name in RunPolicySection.model_fields if name != "restart"}
-    return RunPolicy(**values, restart=section.restart.by_type())
+    nested = ("restart", "hang_seconds")
+    values = {name: getattr(section, name) for name in RunPolicySection.model_fields if name not in nested}
+    limits = HangLimits(**section.hang_seconds.model_dump())
+    return RunPolicy(**values, restart=section.restart.by_type(), hang_seconds=limits)
 
 
 def _run_dir(option: str | None, name: str, working_dir: Path, now: datetime) -> Path:

@@ -25,6 +25,7 @@ def header(resolved: ResolvedJob) -> Iterator[str]:
     yield _line("runs", what if len(what) <= 200 else what[:197] + "...")
     name = resolved.config.strategy.name.value if resolved.config.strategy is not None else "not declared"
     yield _line("strategy", f"{name}; {restart_rule(job)}")
+    yield _line("hangs", hang_rule(job))
     yield _line("run", shown_path(str(job.run_dir)))
     yield _line("model", shown_path(job.model_dir))
     for note in resolved.notes:
@@ -54,6 +55,14 @@ def restart_rule(job: Job) -> str:
     return (
         f"a lost {' or '.join(alone)} is restarted alone, any other with all" if alone else "restarts by role"
     )
+
+
+def hang_rule(job: Job) -> str:
+    """When a task counts as hung, in words."""
+    start, step = job.policy.start_timeout_seconds, job.policy.hang_seconds.stepping
+    between = "never between steps" if step is None else f"{format_seconds(step)} between two"
+    limits = f"after {format_seconds(start)} before the first step, {between}"
+    return limits if job.is_experiment else f"{limits}; a task that writes no progress record is not watched"
 
 
 def ports_line(addresses: Sequence[str]) -> str:

@@ -239,6 +239,21 @@ class RestartSection(Section):
         return {TaskType(name): scope for name, scope in self.model_dump(exclude_none=True).items()}
 
 
+class HangSection(Section):
+    """How long a task may stay in each phase without progress, in seconds; null: for ever."""
+
+    stepping: Seconds | None = Field(default=600.0, description="Between two steps.")
+    saving: Seconds | None = Field(default=1800.0, description="Writing one checkpoint.")
+    evaluating: Seconds | None = Field(default=1800.0, description="Between two batches of an evaluation.")
+    exporting: Seconds | None = Field(default=1800.0, description="Writing one SavedModel.")
+    waiting_for_peers: Seconds | None = Field(
+        default=1800.0, description="Waiting for other tasks, after the first step."
+    )
+    done: Seconds | None = Field(
+        default=600.0, description="Between the end of the task's work and that of its process."
+    )
+
+
 class RunPolicySection(Section):
     """When to restart, and how long to wait. Durations are seconds."""
 
@@ -248,7 +263,11 @@ class RunPolicySection(Section):
     restart_delay_seconds: Seconds = Field(default=1.0, description="Pause before the first restart.")
     grace_seconds: Seconds = Field(default=30.0, description="From the request to stop until SIGKILL.")
     start_timeout_seconds: Seconds = Field(
-        default=1800.0, description="From the start of a task until its first sign of progress."
+        default=1800.0, description="From the start of a task until its first step."
+    )
+    hang_seconds: Annotated[HangSection, _Null] = Field(
+        default_factory=HangSection,
+        description="How long a task may stay in each phase without progress before it counts as hung.",
     )
     drain_timeout_seconds: Seconds = Field(
         default=600.0,

@@ -65,6 +65,8 @@ class ProgressRecord:
     """Step of the newest checkpoint that this task knows to be complete."""
     stopped: bool = False
     """The task ended because it was asked to, before `max_steps`."""
+    batches: int | None = None
+    """Batches of the evaluation under way: they count as progress where no step is taken."""
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,7 @@ class Evaluation:
         finalize(self._graph.scaffold)
 
     def _run_batches(self, checkpoint: str | None) -> None:
+        reporter = reporter_of(self._model.config.task_environment)
         stop = stop_request.current()
         asked_before = stop.is_set()
         started = time.monotonic()
@@ -147,6 +148,7 @@ class Evaluation:
             while done != self._request.steps and not session.should_stop():
                 step()
                 done += 1
+                reporter.batch_done(done)
                 if stop.is_set() and not asked_before:
                     raise StopRequested("asked to stop while evaluating")
         self._session = raw if keep else None

@@ -81,6 +81,11 @@ class ProgressReporter:
             steps_per_second=rate if rate is not None else self._record.steps_per_second,
         )
 
+    def batch_done(self, batches: int) -> None:
+        """So many batches of the evaluation under way are done; written about once a second."""
+        if self._clock() - self._record.time >= RECORD_SECONDS:
+            self.update(batches=batches)
+
     def evaluated(
         self, metrics: Mapping[str, Any], step: int, name: str | None, checkpoint: str | None, final: bool
     ) -> None:

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from orchestrator.cluster import stacks
 from orchestrator.cluster.records import Phase, ProgressRecord, TaskEnvironment
 from orchestrator.experiments import task_log
 from orchestrator.experiments.request import ExperimentRequest
@@ -31,12 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prepare", action="store_true", help="prepare the data and end")
     parser.add_argument("request", type=Path, help="the experiment.json of a run directory")
     arguments = parser.parse_args(argv)
+    environment = TaskEnvironment.read()
+    stacks.register(environment, os.getpid())
     task_log.quiet_start()
     task_log.configure()
     # After the variables that TensorFlow reads when it is imported.
     from orchestrator.experiments import failure
 
-    environment = TaskEnvironment.read()
     try:
         request = ExperimentRequest.read(arguments.request)
         if arguments.prepare:

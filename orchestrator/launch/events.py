@@ -27,6 +27,8 @@ class EventKind(str, Enum):
     ATTEMPT_RESTARTING = "attempt_restarting"
     TASK_LEFT = "task_left"
     """A side-car that is not restarted any more."""
+    TASK_HUNG = "task_hung"
+    """A limit without progress has passed; every task is asked for its stacks."""
     TRAINING_OVER = "training_over"
     STOPPING = "stopping"
     NOTE = "note"
@@ -38,7 +40,7 @@ class EventKind(str, Enum):
 
 IMPORTANT = frozenset({
     EventKind.PREPARING, EventKind.TASK_RESTARTING, EventKind.ATTEMPT_RESTARTING, EventKind.TASK_LEFT,
-    EventKind.TRAINING_OVER, EventKind.STOPPING, EventKind.NOTE,
+    EventKind.TASK_HUNG, EventKind.TRAINING_OVER, EventKind.STOPPING, EventKind.NOTE,
 })  # fmt: skip
 """Events that people are told of as they happen."""
 

@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cluster.records import Phase
 from orchestrator.cluster.spec import ClusterSpec
 from orchestrator.cluster.task import TaskId, TaskType
 
@@ -57,6 +58,29 @@ class TaskRequest:
 
 
 @dataclass(frozen=True)
+class HangLimits:
+    """How long a task may stay in each phase without progress, in seconds; None: for ever.
+
+    Progress is another step, another phase, another checkpoint or another batch
+    of an evaluation. Before its first step `RunPolicy.start_timeout_seconds` holds.
+    """
+
+    stepping: float | None = 600.0
+    saving: float | None = 1800.0
+    evaluating: float | None = 1800.0
+    exporting: float | None = 1800.0
+    waiting_for_peers: float | None = 1800.0
+    """After its first step."""
+    done: float | None = 600.0
+    """Its work is done, and its process does not end."""
+
+    def of(self, phase: Phase) -> float | None:
+        """The limit of a phase; None where there is none."""
+        limit: float | None = getattr(self, phase.value, None)
+        return limit
+
+
+@dataclass(frozen=True)
 class RunPolicy:
     """When to restart, and how long to wait. Durations are seconds."""
 
@@ -65,7 +89,9 @@ class RunPolicy:
     grace_seconds: float = 30.0
     """From the request to stop until SIGKILL."""
     start_timeout_seconds: float = 1800.0
-    """From the start of a task until its first sign of progress, where it keeps a progress record."""
+    """From the start of a task until its first step, where it keeps a progress record."""
+    hang_seconds: HangLimits = field(default_factory=HangLimits)
+    """From one sign of progress to the next, by phase."""
     drain_timeout_seconds: float = 600.0
     """For the evaluator, after training has ended, to evaluate the last checkpoint."""
     total_timeout_seconds: float | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from orchestrator.cluster.records import ExitRecord
@@ -88,6 +89,15 @@ class PeakUsage:
     """None where no GPU memory could be read."""
 
 
+@dataclass(frozen=True)
+class StackFile:
+    """Where a task that was asked for its stacks adds them."""
+
+    path: Path
+    size_before: int
+    """Bytes that were in the file before it was asked."""
+
+
 @runtime_checkable
 class Launcher(Protocol):
     """A backend: where and how tasks become processes."""
@@ -129,6 +139,16 @@ class Launcher(Protocol):
 
     def stop(self, tasks: Collection[TaskId], kind: StopKind) -> None:
         """Asks tasks to end, or ends them; returns at once, `poll` reports the exits."""
+
+    def signal(self, tasks: Collection[TaskId], number: int) -> None:
+        """Signals the first process of each of these tasks; one that does not run is left out."""
+
+    def dump_stacks(self, tasks: Collection[TaskId]) -> Mapping[TaskId, StackFile]:
+        """Has these tasks write their stacks; where those that can will write them.
+
+        Asks only tasks that have registered with `orchestrator.cluster.stacks`:
+        the signal would end any other.
+        """
 
     def sample(self, now: float) -> None:
         """Measures CPU and memory of every task into `RunDir.resources`.

@@ -13,10 +13,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.cluster.records import ExitRecord, FailureRecord, ProgressRecord
+from orchestrator.cluster.stacks import ASK_SIGNAL, stack_path
 from orchestrator.cluster.task import TaskId
 from orchestrator.errors import PortError, StartError
 from orchestrator.launch.job import Job, LaunchPlan, StartMethod, TaskPlan
-from orchestrator.launch.launcher import LauncherNote, PeakUsage, StopKind, TaskEvent
+from orchestrator.launch.launcher import LauncherNote, PeakUsage, StackFile, StopKind, TaskEvent
 from orchestrator.launch.local_plan import (
     all_tasks,
     declared_address,
@@ -29,7 +30,7 @@ from orchestrator.launch.local_plan import (
 from orchestrator.launch.local_process import LocalProcess, Preparation, TaskProcess
 from orchestrator.launch.log_stream import read_logs
 from orchestrator.launch.ports import PortHolder
-from orchestrator.launch.process_tree import kill_until_gone, processes_of_run
+from orchestrator.launch.process_tree import catches, kill_until_gone, processes_of_run
 from orchestrator.launch.resources import ResourceSampler
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.warm_parent_link import LinkState, WarmParentLink
@@ -144,6 +145,22 @@ class LocalLauncher:
                 elif self._link is not None:
                     process.kill_asked_at = process.kill_asked_at or time.monotonic()
                     self._link.send({"do": "kill", "id": process.id})
+
+    def signal(self, tasks: Collection[TaskId], number: int) -> None:
+        for task in tasks:
+            process = self._running.get(task)
+            if process is not None and process.pid and self._link is not None:
+                self._link.send({"do": "signal", "id": process.id, "number": number})
+
+    def dump_stacks(self, tasks: Collection[TaskId]) -> Mapping[TaskId, StackFile]:
+        ready: dict[TaskId, StackFile] = {}
+        for task in tasks:
+            pid = self._running[task].pid if task in self._running else 0
+            path = stack_path(self._paths.records(task).directory, pid)
+            if path.exists() and catches(pid, ASK_SIGNAL):
+                ready[task] = StackFile(path, path.stat().st_size)
+        self.signal(list(ready), ASK_SIGNAL)
+        return ready
 
     def sample(self, now: float) -> None:
         pids = {task: process.pid for task, process in self._running.items() if process.pid}

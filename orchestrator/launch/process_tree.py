@@ -52,6 +52,16 @@ def read_entry(pid: int) -> ProcessEntry | None:
     return ProcessEntry(pid, int(fields[1]), int(fields[2]), int(fields[3]), fields[0], int(fields[19]))
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler of its own for a signal, so that the signal does not end it."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    caught = next((line.split()[1] for line in text.splitlines() if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) & 1 << (number - 1))
+
+
 def process_table() -> list[ProcessEntry]:
     """Every process that can be seen, zombies included."""
     entries = (read_entry(int(name)) for name in os.listdir("/proc") if name.isdigit())

@@ -16,13 +16,13 @@ from orchestrator.launch.clock import Clock, SystemClock
 from orchestrator.launch.completion import Stage
 from orchestrator.launch.draining import Drain
 from orchestrator.launch.events import EventKind
+from orchestrator.launch.hang_watch import HangWatch
 from orchestrator.launch.job import Job, LaunchPlan, StrategyKind
 from orchestrator.launch.judge import Judge, Judgement
 from orchestrator.launch.launcher import (
     Launcher,
     LauncherNote,
     PreparationOutput,
-    StopKind,
     TaskEvent,
     TaskExited,
     TaskOutput,
@@ -73,6 +73,7 @@ class Supervisor:
         self._table: TaskTable
         self._judge: Judge
         self._drain: Drain
+        self._hang_watch: HangWatch
         self._attempt = 0
         self._restarts = 0
         self._ending: StopSequence | None = None
@@ -124,6 +125,7 @@ class Supervisor:
         self._table = TaskTable(self._plan, self._run_dir)
         self._judge = Judge(self._job, self._table, self._rng)
         self._drain = Drain(self._job, self._table, self._journal)
+        self._hang_watch = HangWatch(self._job, self._table, self._launcher, self._journal)
         self._journal.begin(self._plan, self._table)
         if self._job.prepare_command:
             self._prepare()
@@ -236,9 +238,10 @@ class Supervisor:
         if total is not None and now - self._started >= total:
             why = f"the run was stopped after its total time limit of {total:g} s"
             self._end(now, policy.grace_seconds, Outcome(why=why))
-        elif self._job.is_experiment:
+            return
+        if self._job.is_experiment:
             self._note_if_trained()
-            self._watch_starts(now)
+        self._hang_watch.look(now)
 
     def _note_if_trained(self) -> None:
         trained = self._table.already_trained()
@@ -247,14 +250,6 @@ class Supervisor:
             step, most = trained
             text = f"the model is already at step {step}, and max_steps is {most}: nothing to train"
             self._journal.note(f"{text}, it is evaluated once")
-
-    def _watch_starts(self, now: float) -> None:
-        limit = self._job.policy.start_timeout_seconds
-        late = self._table.late_starter(now, limit)
-        if late is not None and late.end_reason is None:
-            doing = str(late.progress.phase).replace("_", " ") if late.progress is not None else "silent"
-            late.end_reason = f"took no step within {limit:g} s of its start (it was {doing})"
-            self._launcher.stop([late.task], StopKind.KILL)
 
     def _obey_stop_request(self, now: float) -> None:
         request = self._stop_request

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.cluster.records import EvaluationRecord, ExitRecord, Phase, ProgressRecord
+from orchestrator.cluster.records import EvaluationRecord, ExitRecord, ProgressRecord
 from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.launch.completion import TaskState
 from orchestrator.launch.job import LaunchPlan, TaskPlan
@@ -153,19 +153,6 @@ class TaskTable:
             return None
         return (record.step, record.max_steps) if record.step >= record.max_steps else None
 
-    def late_starter(self, now: float, limit: float) -> TaskRow | None:
-        """A training task that showed no step within `limit` seconds of its start.
-
-        One that only waits for its peers is named last: it is not at fault.
-        """
-        late = [
-            row
-            for row in self.trainers
-            if row.running and now - row.started_at > limit and row.first_step is None and not _busy(row)
-        ]
-        late.sort(key=lambda row: row.progress is not None and row.progress.phase is Phase.WAITING)
-        return late[0] if late else None
-
     def of_type(self, task_type: TaskType) -> tuple[TaskRow, ...]:
         return tuple(row for row in self if row.task.type is task_type)
 
@@ -175,7 +162,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _busy(row: TaskRow) -> bool:
-    return row.progress is not None and row.progress.phase not in (Phase.STARTING, Phase.WAITING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 from orchestrator.cluster.records import ExitRecord, FailureRecord, ProgressRecord
 from orchestrator.cluster.spec import ClusterSpec
+from orchestrator.cluster.stacks import stack_path
 from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.errors import PortError, StartError
 from orchestrator.launch.job import Job, LaunchPlan, StartMethod, TaskPlan
 from orchestrator.launch.launcher import (
     PeakUsage,
     PreparationExited,
+    StackFile,
     StopKind,
     TaskEvent,
     TaskExited,
@@ -62,6 +65,10 @@ class FakeLauncher:
         """(attempt, tasks) of each submit."""
         self.stops: list[tuple[float, tuple[TaskId, ...], StopKind]] = []
         """(seconds since the creation, tasks, kind) of each stop."""
+        self.signals: list[tuple[str, int]] = []
+        """(task, number) of each signal that was sent by itself."""
+        self.stacks: dict[str, str] = {}
+        """What tasks answer when asked for their stacks; '' is a task that does not answer."""
         self.closed = False
         self.taken_ports = 0
         """How many submits are still to fail with PortError."""
@@ -162,6 +169,33 @@ class FakeLauncher:
             elif playing.script.on_request is not None and playing.ends_at is None:
                 playing.ends_at = now + playing.script.request_seconds
                 playing.ends_with = Exit(playing.script.on_request)
+
+    def signal(self, tasks: Collection[TaskId], number: int) -> None:
+        """Notes the signal; SIGKILL and SIGTERM end a task as a stop would, though nobody asked for it."""
+        for task in tasks:
+            playing = self._playing.get(task)
+            if playing is None:
+                continue
+            self.signals.append((str(task), number))
+            if number == signal.SIGKILL:
+                playing.ends_at, playing.ends_with = self.clock.monotonic() + KILL_SECONDS, Exit(137, 9)
+            elif number == signal.SIGTERM and playing.script.on_request is not None:
+                playing.ends_at = self.clock.monotonic() + playing.script.request_seconds
+                playing.ends_with = Exit(playing.script.on_request)
+
+    def dump_stacks(self, tasks: Collection[TaskId]) -> Mapping[TaskId, StackFile]:
+        """Writes what `stacks` holds for each task; one that is not there has registered no handler."""
+        files = {}
+        for task in tasks:
+            playing, text = self._playing.get(task), self.stacks.get(str(task))
+            if playing is None or text is None:
+                continue
+            path = stack_path(self._run_dir.records(task).directory, playing.pid)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as stream:
+                files[task] = StackFile(path, stream.tell())
+                stream.write(text)
+        return files
 
     def sample(self, now: float) -> None:
         """There is nothing to measure."""

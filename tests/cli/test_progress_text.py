@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.cli.progress_text import (
     MOST_TASKS,
+    hang_rule,
     ports_line,
     progress_line,
     restart_rule,
@@ -13,7 +14,7 @@ from orchestrator.cli.progress_text import (
     task_line,
 )
 from orchestrator.cluster.records import EvaluationRecord, Phase, ProgressRecord
-from orchestrator.launch.job import RunPolicy, StrategyKind
+from orchestrator.launch.job import HangLimits, RunPolicy, StrategyKind
 from orchestrator.launch.snapshot import RunPhase, Snapshot, TaskView
 from tests.launch.jobs import make_job, task
 
@@ -99,3 +100,14 @@ def test_the_rule_for_lost_tasks_is_said(
     assert expected in restart_rule(make_job(tmp_path / "run", kind, **replicas))
     never = make_job(tmp_path / "never", kind, RunPolicy(max_restarts=0), **replicas)
     assert "max_restarts 0" in restart_rule(never)
+
+
+def test_when_a_task_counts_as_hung(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "a", chief=1)
+    assert hang_rule(job) == "after 30:00 min before the first step, 10:00 min between two"
+    policy = RunPolicy(start_timeout_seconds=9, hang_seconds=HangLimits(stepping=None))
+    command = make_job(tmp_path / "b", policy=policy, is_experiment=False, worker=2)
+    assert hang_rule(command) == (
+        "after 9.0 s before the first step, never between steps;"
+        " a task that writes no progress record is not watched"
+    )

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cluster.records import Phase
+from orchestrator.cluster.records import Phase, ProgressRecord
 from orchestrator.errors import PortError
 from orchestrator.launch.events import EventKind
-from orchestrator.launch.job import Job, RunPolicy, StrategyKind
+from orchestrator.launch.job import HangLimits, Job, RunPolicy, StrategyKind
 from orchestrator.launch.launcher import StopKind
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.run_result import RunResult, StopRequest
@@ -19,7 +19,8 @@ from orchestrator.launch.run_state import RunState
 from orchestrator.launch.snapshot import RunPhase
 from orchestrator.launch.supervisor import Supervisor
 from orchestrator.testing import FakeClock, FakeLauncher, RecordingObserver, TaskScript
-from orchestrator.testing.script import Exit, Scripts, ends, evaluation, failure, output, progress
+from orchestrator.testing.script import Action, Exit, Scripts, ends, evaluation, failure, output, progress
+from tests.cluster.test_stacks import IN_OWN_CODE, IN_TENSORFLOW
 from tests.launch.jobs import make_job, task
 
 ASYNC, SYNC, COORDINATOR = StrategyKind.ASYNCHRONOUS, StrategyKind.SYNCHRONOUS, StrategyKind.COORDINATOR
@@ -490,6 +491,94 @@ def test_a_jump_of_the_clock_changes_nothing(tmp_path: Path) -> None:
     result = run.result()
     assert result.exit_code == 0
     assert result.seconds == pytest.approx(12.1, abs=0.6)
+
+
+# Hangs
+
+
+def hung(step: int, *, on_request: int | None = None) -> TaskScript:
+    """Trains to `step`, and no further."""
+    return TaskScript.of(
+        progress(1, 0, max_steps=100), progress(3, step, max_steps=100), on_request=on_request
+    )
+
+
+def test_a_hung_synchronous_task_is_named_with_its_stack_and_the_attempt_restarted(tmp_path: Path) -> None:
+    policy = RunPolicy(hang_seconds=HangLimits(stepping=60))
+    run = sync_run(tmp_path, policy, chief_0=[hung(30), RESUMES], worker_0=[hung(30), RESUMES])
+    run.launcher.stacks = {"chief-0": IN_TENSORFLOW, "worker-0": IN_OWN_CODE}
+    result = run.result()
+    assert result.exit_code == 0
+    assert [attempt for attempt, _ in run.submitted] == [0, 1]
+    (text,) = run.observer.texts(EventKind.ATTEMPT_RESTARTING)
+    assert text.startswith("worker-0 made no progress for 60 s (stepping at step 30); it is in read")
+    (asked,) = run.observer.texts(EventKind.TASK_HUNG)
+    assert "asked chief-0, worker-0 for stacks" in asked
+    (note,) = [note for note in result.notes if "stacks at the hang" in note]
+    for name in ("chief-0", "worker-0"):
+        (path,) = RunDir(run.job.run_dir).records(task(name)).directory.glob("stacks-*.txt")
+        assert str(path) in note
+        assert path.read_text()
+
+
+def test_a_stopped_ps_is_restarted_alone_and_the_others_get_their_time_anew(tmp_path: Path) -> None:
+    policy = RunPolicy(hang_seconds=HangLimits(stepping=60))
+    held_up = TaskScript.of(
+        progress(1, 0, max_steps=100),
+        progress(3, 30, max_steps=100),
+        progress(100, 40, max_steps=100),
+        progress(110, 100, checkpoint=100, phase=Phase.DONE),
+        ends(111),
+    )
+    late = TaskScript.of(evaluation(115, 100, final=True, accuracy=0.9), ends(116))
+    run = ps_run(tmp_path, policy, chief_0=held_up, worker_0=held_up, evaluator_0=late)
+    run.launcher.stacks = {"chief-0": IN_TENSORFLOW, "worker-0": IN_TENSORFLOW, "ps-0": ""}
+    result = run.result()
+    assert result.exit_code == 0
+    assert run.submitted[1:] == [(0, "ps-0")]
+    assert run.killed == ["ps-0"]
+
+
+def test_a_task_that_hangs_every_time_ends_the_job_by_name(tmp_path: Path) -> None:
+    policy = RunPolicy(max_restarts=1, hang_seconds=HangLimits(stepping=60))
+    result = sync_run(tmp_path, policy, chief_0=hung(30), worker_0=hung(20)).result()
+    assert (result.exit_code, result.attempts) == (1, 2)
+    assert result.root_cause is not None
+    assert result.root_cause.headline() == (
+        "worker-0 failed: made no progress for 60 s (stepping at step 20) (at step 20)"
+    )
+
+
+def test_batches_of_an_evaluation_are_progress(tmp_path: Path) -> None:
+    policy = RunPolicy(hang_seconds=HangLimits(evaluating=60))
+    job = make_job(tmp_path / "run", StrategyKind.SINGLE, policy, chief=1)
+    batches = [Action(at, ProgressRecord(Phase.EVALUATING, 0.0, 50, batches=at)) for at in range(5, 305, 50)]
+    goes_on = TaskScript.of(progress(1, 50), *batches, ends(300))
+    assert Run(job, {"chief-0": goes_on}).result().restarts == 0
+
+
+def test_a_hung_evaluator_is_restarted_alone(tmp_path: Path) -> None:
+    policy = RunPolicy(hang_seconds=HangLimits(evaluating=3))
+    stuck = TaskScript.of(progress(1, phase=Phase.EVALUATING), on_request=None)
+    run = ps_run(tmp_path, policy, evaluator_0=[stuck, EVALUATES])
+    assert run.result().exit_code == 0
+    assert run.submitted[1:] == [(0, "evaluator-0")]
+
+
+def test_a_program_that_writes_no_record_is_not_watched(tmp_path: Path) -> None:
+    policy = RunPolicy(start_timeout_seconds=10, hang_seconds=HangLimits(stepping=10))
+    job = make_job(tmp_path / "run", SYNC, policy, is_experiment=False, worker=2)
+    quiet = TaskScript.of(ends(500))
+    assert Run(job, {"worker-0": quiet, "worker-1": quiet}).result().restarts == 0
+
+
+def test_a_program_of_any_kind_that_writes_records_is_watched(tmp_path: Path) -> None:
+    policy = RunPolicy(max_restarts=0, hang_seconds=HangLimits(stepping=10))
+    job = make_job(tmp_path / "run", SYNC, policy, is_experiment=False, worker=2)
+    quiet = TaskScript.of(ends(500))
+    result = Run(job, {"worker-0": quiet, "worker-1": hung(7)}).result()
+    assert result.root_cause is not None
+    assert result.root_cause.headline().startswith("worker-1 failed: made no progress for 10 s")
 
 
 # Starting

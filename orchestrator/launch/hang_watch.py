@@ -1,0 +1,114 @@
+"""Watches for tasks that make no progress: asks for stacks, names the task at fault, and ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.cluster.task import TaskId
+from orchestrator.launch.events import EventKind
+from orchestrator.launch.hangs import (
+    Stall,
+    Watched,
+    find_culprit,
+    find_stalls,
+    progress_mark,
+)
+from orchestrator.launch.job import Job
+from orchestrator.launch.launcher import Launcher, StackFile, StopKind
+from orchestrator.launch.run_journal import RunJournal
+from orchestrator.launch.task_table import TaskRow, TaskTable
+
+ANSWER_SECONDS = 3.0
+"""How long tasks may take to write their stacks."""
+_MOST_BYTES = 1 << 20
+
+
+@dataclass
+class _Seen:
+    start: int
+    mark: tuple[object, ...]
+    changed_at: float
+
+
+@dataclass(frozen=True)
+class _Inquiry:
+    """Tasks were asked for their stacks."""
+
+    stalls: tuple[Stall, ...]
+    until: float
+    files: Mapping[TaskId, StackFile]
+    """Where each of those asked writes."""
+
+    def answers(self) -> dict[TaskId, str]:
+        """What was written since."""
+        found = {task: _written_since(file) for task, file in self.files.items()}
+        return {task: text for task, text in found.items() if text}
+
+
+class HangWatch:
+    """Looks at every turn of the supervisor; the restart policy judges what it has ended."""
+
+    def __init__(self, job: Job, table: TaskTable, launcher: Launcher, journal: RunJournal) -> None:
+        self._job = job
+        self._table = table
+        self._launcher = launcher
+        self._journal = journal
+        self._seen: dict[TaskId, _Seen] = {}
+        self._inquiry: _Inquiry | None = None
+
+    def look(self, now: float) -> None:
+        """Notes progress, and acts on a limit that has passed. Times are monotonic seconds."""
+        tasks = [self._watched(row, now) for row in self._table if row.running and row.end_reason is None]
+        if any(row.end_reason is not None and row.running for row in self._table):
+            return  # somebody is being ended for it: first see what becomes of the others
+        stalls = find_stalls(tasks, self._job.policy, now)
+        if not stalls:
+            self._inquiry = None
+        elif self._inquiry is None:
+            self._inquire(stalls, now)
+        else:
+            self._conclude(self._inquiry, stalls, tasks, now)
+
+    def _watched(self, row: TaskRow, now: float) -> Watched:
+        mark = progress_mark(row.progress)
+        seen = self._seen.get(row.task)
+        if seen is None or seen.start != row.starts:
+            self._seen[row.task] = seen = _Seen(row.starts, mark, now)
+        elif seen.mark != mark:
+            seen.mark, seen.changed_at = mark, now
+        return Watched(
+            row.task, row.started_at, row.progress, seen.changed_at, row.stepped, self._job.is_experiment
+        )
+
+    def _inquire(self, stalls: list[Stall], now: float) -> None:
+        files = self._launcher.dump_stacks(self._table.running)
+        self._inquiry = _Inquiry(tuple(stalls), now + ANSWER_SECONDS, files)
+        asked = f"; asked {', '.join(map(str, files))} for stacks" if files else ""
+        text = f"{stalls[0].task} {stalls[0].describe()}{asked}"
+        self._journal.event(EventKind.TASK_HUNG, text, stalls[0].task)
+
+    def _conclude(self, inquiry: _Inquiry, stalls: list[Stall], tasks: list[Watched], now: float) -> None:
+        answers = inquiry.answers()
+        silent = set(inquiry.files) - set(answers)
+        if silent and now < inquiry.until:
+            return
+        self._inquiry = None
+        silent &= set(self._table.running)
+        found = find_culprit(stalls, tasks, answers, self._job.policy, now, silent=silent)
+        paths = [str(inquiry.files[task].path) for task in answers]
+        if paths:
+            self._journal.note(f"stacks at the hang: {', '.join(paths)}")
+        self._table[found.task].end_reason = found.reason
+        self._launcher.stop([found.task], StopKind.KILL)
+        for seen in self._seen.values():
+            seen.changed_at = now  # the others were held up: they get their time anew
+
+
+def _written_since(file: StackFile) -> str:
+    try:
+        with file.path.open("rb") as stream:
+            stream.seek(file.size_before)
+            return stream.read(_MOST_BYTES).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
