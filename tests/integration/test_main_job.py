@@ -51,36 +51,37 @@ def newest_step(model_dir: Path) -> int:
 
 
 def test_parameter_servers_from_nothing_to_a_model_and_on(tmp_path: Path, data_dir: str) -> None:
-    first = digits(tmp_path, "local_parameter_server", data_dir, max_steps=600)
+    first = digits(tmp_path, "local_parameter_server", data_dir, max_steps=1000)
     assert first.code == 0, first.output
     summary, model = first.summary, tmp_path / "model"
     reached = newest_step(model)
-    assert reached >= 600
+    assert reached >= 1000
     assert (summary["state"], summary["exit_code"], summary["restarts"]) == ("succeeded", 0, 0)
     assert summary["metrics"]["accuracy"] >= 0.95
     assert summary["evaluation"]["global_step"] == summary["checkpoint_step"] == reached
     assert summary["evaluation"]["final"]
-    assert summary["global_step"] >= 600
+    assert summary["global_step"] >= 1000
     assert summary["wall_seconds"] > 0
     assert first.exits == {"chief-0": 0, "worker-0": 0, "ps-0": 143, "evaluator-0": 0}
     assert all(task["peak_memory_bytes"] > 1e7 for task in summary["tasks"].values())
-    assert len(set(evaluated_steps(model))) >= 3, "evaluated while it trained"
+    # How many more there are depends on how busy the machine is.
+    assert len(set(evaluated_steps(model))) >= 2, "evaluated while it trained"
     assert f"accuracy {summary['metrics']['accuracy']:.4f}" in first.output
     assert "tensorboard --logdir" in first.output
     assert "loss = " in first.log("worker-0"), "the worker trained too"
     assert_serves_digits(model)
 
-    again = digits(tmp_path, "local_parameter_server", data_dir, max_steps=600, run="again")
+    again = digits(tmp_path, "local_parameter_server", data_dir, max_steps=1000, run="again")
     assert again.code == 0, again.output
     assert again.summary["metrics"]["accuracy"] == pytest.approx(summary["metrics"]["accuracy"])
     assert newest_step(model) == reached
     assert "already" in again.output
     assert evaluated_steps(model).count(reached) == 2
 
-    further = digits(tmp_path, "local_parameter_server", data_dir, max_steps=800, run="further")
+    further = digits(tmp_path, "local_parameter_server", data_dir, max_steps=1200, run="further")
     assert further.code == 0, further.output
     assert f"model.ckpt-{reached}" in further.log("chief-0"), "went on from the last checkpoint"
-    assert newest_step(model) >= 800
+    assert newest_step(model) >= 1200
     assert further.summary["evaluation"]["global_step"] == newest_step(model)
 
 
