@@ -107,9 +107,9 @@ def test_keras_reads_the_object_based_checkpoints_back(tmp_path: Path) -> None:
     model = fitted(functional())
     estimator = model_to_estimator(model, model_dir=tmp_path)
     estimator.train(lambda: batches().repeat(5))
-    other = functional()
+    other = compiled(functional(), tf_keras.optimizers.legacy.Adam())
     other.load_weights(estimator.latest_checkpoint()).expect_partial()
-    loss, _ = compiled(other).evaluate(X, Y, batch_size=32, verbose=0)
+    loss, _ = other.evaluate(X, Y, batch_size=32, verbose=0)
     assert loss == pytest.approx(estimator.evaluate(batches)["loss"], rel=1e-5)
 
 
