@@ -23,6 +23,7 @@ from orchestrator.cli.experiment_target import require_packages
 from orchestrator.cli.job_options import JobOptions, ResolvedJob, resolve
 from orchestrator.cli.machine_checks import Finding
 from orchestrator.cli.render import planned
+from orchestrator.cli.warm_start_options import require_checkpoint
 from orchestrator.errors import EnvironmentProblem, OrchestratorError
 from orchestrator.launch.run_dir import RunDir
 
@@ -74,6 +75,8 @@ def findings(resolved: ResolvedJob, options: JobOptions) -> Iterator[Finding]:
     yield _run_dir(resolved)
     if job.data_dir is not None or job.prepare_command is not None:
         yield machine.data_directory(job.data_dir, prepared=job.prepare_command is not None)
+    if resolved.config.warm_start is not None and resolved.target is not None:
+        yield _warm_start(resolved)
     yield machine.cpus(job)
     yield machine.memory(job)
     yield machine.gpus(job)
@@ -110,6 +113,17 @@ def _plan(resolved: ResolvedJob) -> Iterator[Finding]:
     yield Finding("ports", True, text)
     for why in dict.fromkeys(f"{task.start_method}: {task.why}" for task in plan.tasks):
         yield Finding("start", True, why)
+
+
+def _warm_start(resolved: ResolvedJob) -> Finding:
+    section = resolved.config.warm_start
+    assert section is not None
+    job = resolved.job
+    try:
+        require_checkpoint(section, "warm_start.checkpoint", job.model_dir, job.working_dir)
+    except OrchestratorError as error:
+        return Finding("warm start", False, str(error))
+    return Finding("warm start", True, f"{section.checkpoint}; warm-start-plan shows what is loaded")
 
 
 def _run_dir(resolved: ResolvedJob) -> Finding:

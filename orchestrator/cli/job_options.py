@@ -7,13 +7,19 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from orchestrator.cli import experiment_target
 from orchestrator.cli.experiment_target import ExperimentTarget
+from orchestrator.cli.warm_start_options import (
+    WarmStartOptions,
+    check_rules,
+    require_checkpoint,
+    warm_start_request,
+)
 from orchestrator.cluster import config_file
 from orchestrator.cluster.config import (
     DEFAULT_EXPERIMENT,
@@ -36,7 +42,7 @@ PROGRAM = "orchestrator.experiments.program"
 """Module that every task of an experiment runs."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _START_METHODS = {"fork": StartMethod.FORK, "spawn": StartMethod.EXEC}
-_EXPERIMENT_KEYS = ("params", "run_config", "experiment")
+_EXPERIMENT_KEYS = ("params", "run_config", "experiment", "warm_start")
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class JobOptions:
     """`--set KEY=VALUE`, in order."""
     command: tuple[str, ...] = ()
     """The words after `--`; empty for an experiment."""
+    warm_start: WarmStartOptions = field(default_factory=WarmStartOptions)
+    """Options that go before the file's `warm_start`."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,7 @@ def resolve(
         )
     file = config_file.read(options.config, options.overrides)
     config = file.config(for_command=bool(options.command))
+    config = options.warm_start.applied_to(config, for_command=bool(options.command))
     _check_launcher(file, config)
     target = None
     if options.command:
@@ -103,6 +112,11 @@ def resolve(
             experiment_target.require_packages(target)
     run_dir = _run_dir(options.run_dir, config.name, working_dir, now or datetime.now(timezone.utc))
     job = _job(options, config, target, run_dir, working_dir)
+    if target is not None and config.warm_start is not None:
+        check_rules(config.warm_start, working_dir)
+        if need_packages:
+            where = options.warm_start.where(file)
+            require_checkpoint(config.warm_start, where, job.model_dir, working_dir)
     experiment = _experiment(config, target, job) if target else None
     return ResolvedJob(job, config, experiment, target, tuple(_notes(options, config)))
 
@@ -240,7 +254,9 @@ def _place(option: str, value: str | None, working_dir: Path) -> str | None:
 
 def _experiment(config: ClusterConfig, target: ExperimentTarget, job: Job) -> dict[str, Any]:
     strategy = config.strategy
+    warm_start = warm_start_request(config.warm_start, job.working_dir)
     return {
+        **({"warm_start": warm_start} if warm_start else {}),
         "experiment": str(target),
         "params": config.params,
         "strategy": {
@@ -256,7 +272,8 @@ def _experiment(config: ClusterConfig, target: ExperimentTarget, job: Job) -> di
 
 def _notes(options: JobOptions, config: ClusterConfig) -> Iterator[str]:
     if options.command:
-        unseen = [name for name in ("params", "run_config") if name in config.model_fields_set]
+        sections = ("params", "run_config", "warm_start")
+        unseen = [name for name in sections if name in config.model_fields_set]
         if unseen:
             yield f"{' and '.join(unseen)} of {options.config} are for experiments: the command does"
             " not see them"

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 import orchestrator
-from orchestrator.cli import check, inspect, logs, render, run, schema, status, stop
+from orchestrator.cli import check, inspect, logs, render, run, schema, status, stop, warm_start_plan
 from orchestrator.cli.arguments import CommandAfterDashes
 from orchestrator.errors import OrchestratorError
 from orchestrator.launch.completion import EXIT_INTERRUPTED
@@ -30,6 +30,7 @@ app.command("status")(status.status)
 app.command("logs")(logs.logs)
 app.command("stop")(stop.stop)
 app.command("inspect")(inspect.inspect)
+app.command("warm-start-plan")(warm_start_plan.warm_start_plan)
 app.add_typer(schema.app, name="config")
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,6 +27,15 @@ from orchestrator.cli.arguments import (
 )
 from orchestrator.cli.display import Display, SteadyConsole, make_display
 from orchestrator.cli.job_options import JobOptions, ResolvedJob, resolve
+from orchestrator.cli.warm_start_options import (
+    ExcludeOption,
+    IncludeOption,
+    MapOption,
+    OnMismatchOption,
+    RenameOption,
+    WarmStartOption,
+    WarmStartOptions,
+)
 from orchestrator.cluster.files import write_json_atomically
 from orchestrator.cluster.task import TaskId
 from orchestrator.errors import EnvironmentProblem, RunDirectoryError
@@ -46,6 +56,12 @@ def run(
     run_dir: RunDirOption = None,
     data_dir: DataDirOption = None,
     overrides: SetOption = None,
+    warm_start: WarmStartOption = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    rename: RenameOption = None,
+    map_file: MapOption = None,
+    on_mismatch: OnMismatchOption = None,
 ) -> None:
     """Start every task of CONFIG, show progress, restart what is lost, and end with the last evaluation.
 
@@ -56,6 +72,8 @@ def run(
     options = JobOptions(
         config, experiment, model_dir, run_dir, data_dir, tuple(overrides or ()), command_of(ctx)
     )
+    given = WarmStartOptions("--warm-start", warm_start, include, exclude, rename, map_file, on_mismatch)
+    options = replace(options, warm_start=given)
     console = SteadyConsole(highlight=False)
     try:
         code = carry_out(resolve(options), console)

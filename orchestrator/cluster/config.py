@@ -26,6 +26,7 @@ from pydantic_core import CoreSchema
 from orchestrator.cluster.quantity import SIZE_PATTERN, parse_size
 from orchestrator.cluster.run_config_section import RunConfigSection
 from orchestrator.cluster.task import TaskType
+from orchestrator.cluster.warm_start_section import WarmStartSection
 
 DEFAULT_EXPERIMENT = "orchestrator.experiments.digits:experiment"
 
@@ -319,6 +320,9 @@ class ClusterConfig(Section):
     )
     run_config: Annotated[RunConfigSection, _Null] = Field(
         default_factory=RunConfigSection, description="Arguments of RunConfig."
+    )
+    warm_start: WarmStartSection | None = Field(
+        default=None, description="Another model's weights, loaded once before step 0."
     )
     run_policy: Annotated[RunPolicySection, _Null] = Field(
         default_factory=RunPolicySection, description="When to restart, and how long to wait."

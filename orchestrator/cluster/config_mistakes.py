@@ -111,6 +111,7 @@ def _missing(path: KeyPath) -> str:
         ("name",): "Write for example 'name: digits-local'.",
         ("tasks",): "Write for example 'tasks: {chief: {replicas: 1}}'.",
         ("strategy", "name"): "Write for example 'name: mirrored'.",
+        ("warm_start", "checkpoint"): "Write for example 'checkpoint: models/donor'.",
     }
     return examples.get(path, "Add it.")
 

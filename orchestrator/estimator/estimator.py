@@ -21,6 +21,9 @@ from orchestrator.estimator.run_config import RunConfig, default_session_config
 from orchestrator.estimator.session_hooks import TrainingRequest
 from orchestrator.estimator.signatures import check_input_fn, check_model_fn
 from orchestrator.estimator.warm_starting import source_of
+from orchestrator.warm_start.request import WarmStart
+from orchestrator.warm_start.scaffold import plan_for_graph
+from orchestrator.warm_start.variable_map import Plan
 
 v1 = tf.compat.v1
 _MAY_BE_OVERRIDDEN = ("model_fn", "latest_checkpoint")
@@ -260,6 +263,20 @@ class Estimator:
     def eval_dir(self, name: str | None = None) -> str:
         """Directory of the summaries of the evaluation `name`."""
         return os.path.join(self.model_dir, f"eval_{name}" if name else "eval")
+
+
+def set_warm_start(estimator: Estimator, source: Any) -> None:
+    """Lets an estimator start from `source`, as the constructor's `warm_start_from`, in place of its own."""
+    if estimator._model.warm_start is not None:
+        log.info("The warm start that the experiment itself asks for is replaced by the job's.")
+    estimator._model = dataclasses.replace(estimator._model, warm_start=source_of(source))
+
+
+def plan_for_training(estimator: Estimator, input_fn: Callable[..., Any], wanted: WarmStart) -> Plan:
+    """The plan of a warm start of this estimator's training; builds its graph and runs nothing."""
+    model = dataclasses.replace(estimator._model, warm_start=wanted)
+    built = training.build_training_graph(model, input_fn, None)
+    return plan_for_graph(built.graph, wanted)
 
 
 def _refuse_overridden_members(cls: type) -> None:

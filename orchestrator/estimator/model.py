@@ -10,9 +10,12 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument
+from orchestrator.estimator import loss_scaling
+from orchestrator.estimator.modes import ModeKeys
 from orchestrator.estimator.run_config import RunConfig
 from orchestrator.estimator.signatures import argument_names, describe
 from orchestrator.estimator.specs import EstimatorSpec
+from orchestrator.warm_start.freezing import trainable_only
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,20 @@ class Model:
                 "model_fn does not take labels, but input_fn returns labels."
                 f" Add 'labels' to {describe(self.model_fn)}."
             )
-        spec = self.model_fn(features=features, **{name: given[name] for name in given if name in names})
+        arguments = {name: given[name] for name in given if name in names}
+        with trainable_only(*self._trainable(mode)), loss_scaling.around_model_fn(self.config, mode):
+            spec = self.model_fn(features=features, **arguments)
         if not isinstance(spec, EstimatorSpec):
             raise InvalidArgument(
                 "model_fn should return an EstimatorSpec;"
                 f" {describe(self.model_fn)} returned {type(spec).__name__}."
             )
+        loss_scaling.note_missing(self.config, mode)
         return spec
+
+    def _trainable(self, mode: str) -> tuple[Any, ...]:
+        """What a WarmStart lets train; () for everything. A property of training, also after a restart."""
+        return tuple(getattr(self.warm_start, "trainable", ())) if mode == ModeKeys.TRAIN else ()
 
     def call_input_fn(self, input_fn: Callable[..., Any], mode: str, input_context: Any = None) -> Any:
         """Calls `input_fn` on the CPU with the arguments it takes."""

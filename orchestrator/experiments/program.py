@@ -73,7 +73,7 @@ def _run(request: ExperimentRequest, environment: TaskEnvironment | None) -> int
     stop_signals.handle_signals(asked.set)
     if environment is not None and environment.control_fd is not None:
         stop_signals.watch_control_pipe(environment.control_fd, asked.set)
-    devices.configure(request.logical_devices)
+    devices.configure(request.logical_devices, request.run_config.get("memory_growth", True) is not False)
     strategy = strategies.make_strategy(request.strategy, request.logical_devices)
     stop_signals.handle_signals(asked.set)
     config = RunConfig.from_environment(

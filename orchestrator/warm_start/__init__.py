@@ -33,6 +33,7 @@ _LAZY = {
     "plan": f"{_HERE}.variable_map",
     "plan_for_graph": f"{_HERE}.scaffold",
     "scaffold_init_fn": f"{_HERE}.scaffold",
+    "trainable_only": f"{_HERE}.freezing",
 }
 __all__ = sorted(_LAZY)  # noqa: PLE0605
 

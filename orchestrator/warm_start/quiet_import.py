@@ -14,7 +14,7 @@ def import_tensorflow() -> None:
     Its C++ side writes before it looks at any setting, so the file descriptor
     itself is turned away. Not for processes with other threads that write.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if "tensorflow" in sys.modules:
         return

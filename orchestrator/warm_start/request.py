@@ -65,6 +65,8 @@ class WarmStart:
     """`tf.train.VocabInfo` by the variable's name."""
     verify: Any = None
     """A `Verification`, made before the first step."""
+    trainable: tuple[Pattern, ...] = ()
+    """The variables that train, the others being frozen; empty for all. In force in all later training."""
 
     @staticmethod
     def of(checkpoint: str | os.PathLike[str], what: str = "warm_start", **options: Any) -> WarmStart:
@@ -72,9 +74,15 @@ class WarmStart:
 
         Raises WarmStartError for unknown options and wrong values, naming them.
         """
-        verify = options.pop("verify", None)
-        vocabularies = options.pop("vocabularies", None) or {}
-        return WarmStart(os.fspath(checkpoint), make_rules(what, **options), what, vocabularies, verify)
+        own = {name: options.pop(name, None) for name in ("verify", "vocabularies", "trainable")}
+        return WarmStart(
+            os.fspath(checkpoint),
+            make_rules(what, **options),
+            what,
+            vocabularies=own["vocabularies"] or {},
+            verify=own["verify"],
+            trainable=tuple(_pattern(f"{what}.trainable", text) for text in _texts(own["trainable"])),
+        )
 
 
 _FLAGS = ("optimizer", "global_step", "averages", "allow_cast")

@@ -221,16 +221,16 @@ class _Planner:
 
     def _reason_against_target(self, target: TargetVariable) -> str:
         rules = self._rules
-        for pattern in rules.exclude:
-            if pattern.matches(target.name):
-                self._used_rules.add(id(pattern))
-                return f"excluded by '{pattern.text}'"
         chosen = [pattern for pattern in rules.include if pattern.matches(target.name)]
         self._used_rules.update(id(pattern) for pattern in chosen)
         if target.role is Role.SLOT and not rules.optimizer:
             return "optimizer slot, not asked for"
         if target.role is Role.STEP and not rules.global_step:
             return "global step, not asked for"
+        excluding = [pattern for pattern in rules.exclude if pattern.matches(target.name)]
+        self._used_rules.update(id(pattern) for pattern in excluding)
+        if excluding:
+            return f"excluded by '{excluding[0].text}'"
         if target.role is Role.AVERAGE and not chosen:
             return "moving average, begins anew"
         return "not included" if rules.include and not chosen else ""
