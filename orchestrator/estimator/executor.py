@@ -27,23 +27,28 @@ def run_in_one_thread_if_small(
 
     An executor that the user has chosen stays.
     """
-    if config.experimental.executor_type or master or config.device_count.get("CPU", 1) > 1:
+    compiles = config.graph_options.optimizer_options.global_jit_level > 0  # XLA adds old-fashioned switches
+    if compiles or config.experimental.executor_type or master or config.device_count.get("CPU", 1) > 1:
         return
-    if config.graph_options.optimizer_options.global_jit_level > 0:
-        return  # XLA's auto-clustering adds old-fashioned switches to the graph
-    if tf.config.list_physical_devices("GPU") or graph.get_collection(v1.GraphKeys.QUEUE_RUNNERS):
-        return
+    if not tf.config.list_physical_devices("GPU") and _is_fit(graph) and _is_small(graph, results):
+        config.experimental.executor_type = "SINGLE_THREADED_EXECUTOR"
+
+
+def _is_fit(graph: tf.Graph) -> bool:
+    """Whether that executor knows all operations of the graph."""
+    if graph.get_collection(v1.GraphKeys.QUEUE_RUNNERS):
+        return False
     if any(_is_old_fashioned(operation) for operation in graph.get_operations()):
-        return
+        return False
     library = graph.as_graph_def().library.function
-    if any(node.op in _OLD_CONTROL_FLOW for function in library for node in function.node_def):
-        return
+    return not any(node.op in _OLD_CONTROL_FLOW for function in library for node in function.node_def)
+
+
+def _is_small(graph: tf.Graph, results: Iterable[tf.Operation]) -> bool:
     needed = list(ancestors(results))
-    if len(needed) > SMALL_OPERATIONS or _parameters(graph) > SMALL_PARAMETERS:
-        return
     if any(operation.type.startswith(_MAY_WAIT_FOR_OTHERS) for operation in needed):
-        return
-    config.experimental.executor_type = "SINGLE_THREADED_EXECUTOR"
+        return False
+    return len(needed) <= SMALL_OPERATIONS and _parameters(graph) <= SMALL_PARAMETERS
 
 
 def _is_old_fashioned(operation: tf.Operation) -> bool:

@@ -22,6 +22,10 @@ import tensorflow as tf
 
 from orchestrator.cluster.records import Phase
 from orchestrator.errors import InvalidArgument
+from orchestrator.estimator.background_saving import (
+    AgreedBackgroundCheckpointSaver,
+    BackgroundCheckpointSaver,
+)
 from orchestrator.estimator.checkpoint_saving import AgreedCheckpointSaver, CheckpointSaver, scratch_directory
 from orchestrator.estimator.graph import TrainingGraph
 from orchestrator.estimator.guards import AgreedStop, NanGuard, StepLimit
@@ -133,14 +137,12 @@ def _savers(parts: TrainingParts, given: list[Hook]) -> list[Hook]:
     if parts.together:
         directory = config.model_dir if parts.is_chief else scratch_directory()
         chiefs = listeners if parts.is_chief else []
-        return [
-            AgreedCheckpointSaver(
-                parts.position, directory, listeners=chiefs, scratch=not parts.is_chief, **common
-            )
-        ]
+        agreed = AgreedBackgroundCheckpointSaver if config.save_checkpoints_async else AgreedCheckpointSaver
+        return [agreed(parts.position, directory, listeners=chiefs, scratch=not parts.is_chief, **common)]
     if not parts.is_chief:
         return []
-    return [CheckpointSaver(parts.position, config.model_dir, listeners=listeners, **common)]
+    saver = BackgroundCheckpointSaver if config.save_checkpoints_async else CheckpointSaver
+    return [saver(parts.position, config.model_dir, listeners=listeners, **common)]
 
 
 @contextlib.contextmanager
