@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.errors import ConfigError
+from orchestrator.estimator import device_options
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.stop_request import StopRequest
 from orchestrator.estimator.strategies import crosses_processes
@@ -54,6 +55,7 @@ def _server_config(config: Any) -> v1.ConfigProto:
     proto = v1.ConfigProto()
     if config.session_config is not None:
         proto.gpu_options.CopyFrom(config.session_config.gpu_options)
+    device_options.prepare_gpus(proto.gpu_options, config)
     return proto
 
 

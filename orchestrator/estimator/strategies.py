@@ -10,6 +10,8 @@ from tensorflow.python.distribute import central_storage_strategy  # noqa: F401 
 
 from orchestrator.cluster.task import TaskType
 from orchestrator.errors import ConfigError, InvalidArgument, near_miss
+from orchestrator.estimator import device_options
+from orchestrator.estimator.device_options import logical_gpu_count, visible_gpus
 from orchestrator.estimator.run_config import default_session_config
 
 v1 = tf.compat.v1
@@ -21,8 +23,8 @@ _CPU = re.compile(r"device:CPU:(\d+)", re.IGNORECASE)
 def make_strategy(name: str, logical_devices: int | None = None) -> Any:
     """The strategy of a cluster file's `strategy`, or None where Estimator needs no object.
 
-    `logical_devices` is the number of replicas on logical CPU devices; None
-    means all visible GPUs, or one CPU. `none` and `parameter_server` (which
+    Replicas take all visible GPUs. Without a GPU, `logical_devices` is the
+    number of replicas on logical CPU devices; None means one. `none` and `parameter_server` (which
     trains asynchronously, each task with its own graph) give None, and so
     does every name in the evaluator, which evaluates alone. Raises ConfigError
     for an unknown name.
@@ -45,7 +47,7 @@ def _made(name: str, logical_devices: int | None) -> Any:
         if resolver.task_type == TaskType.EVALUATOR.value:
             return None
         return v1.distribute.experimental.MultiWorkerMirroredStrategy()
-    devices = _replica_devices(logical_devices)
+    devices = replica_devices(logical_gpu_count(visible_gpus()), logical_devices)
     if name == "one_device":
         return v1.distribute.OneDeviceStrategy(devices[0])
     if name == "central_storage":
@@ -53,10 +55,10 @@ def _made(name: str, logical_devices: int | None) -> Any:
     return v1.distribute.MirroredStrategy(devices)
 
 
-def _replica_devices(logical_devices: int | None) -> list[str]:
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus and logical_devices is None:
-        return [f"/gpu:{index}" for index in range(len(gpus))]
+def replica_devices(gpus: int, logical_devices: int | None) -> list[str]:
+    """All GPUs, or without one so many logical CPU devices (None: one)."""
+    if gpus:
+        return [f"/gpu:{index}" for index in range(gpus)]
     return [f"/cpu:{index}" for index in range(logical_devices or 1)]
 
 
@@ -74,9 +76,10 @@ def is_chief(strategy: Any, config: Any) -> bool:
 
 
 def session_config_for(config: Any, strategy: Any) -> v1.ConfigProto:
-    """The session configuration of RunConfig, completed with what the strategy needs."""
+    """RunConfig's session configuration, with its device options and what the strategy needs."""
     proto = v1.ConfigProto()
     proto.CopyFrom(config.session_config if config.session_config is not None else default_session_config())
+    device_options.add_to(proto, config)
     if strategy is None:
         return proto
     strategy.configure(session_config=proto)

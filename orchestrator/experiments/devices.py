@@ -11,15 +11,16 @@ from pathlib import Path
 import tensorflow as tf
 
 
-def configure(logical_devices: int | None) -> None:
+def configure(logical_devices: int | None, memory_growth: bool = True) -> None:
     """Lets GPU memory grow as needed and, where there is no GPU, splits the CPU into `logical_devices`.
 
-    Several tasks may share a GPU; by default each would take all of its memory.
+    Several tasks may share a GPU; without `memory_growth` each takes all of its memory.
+    Sessions of an Estimator follow, too.
     """
     with _without_complaints_about_a_missing_gpu():
         gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
+        tf.config.experimental.set_memory_growth(gpu, memory_growth)
     if logical_devices and logical_devices > 1 and not gpus:
         (cpu,) = tf.config.list_physical_devices("CPU")
         parts = [tf.config.LogicalDeviceConfiguration() for _ in range(logical_devices)]
