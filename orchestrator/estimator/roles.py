@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.cluster.records import Phase, TaskEnvironment
+from orchestrator.cluster.records import Phase, TaskEnvironment, TaskRecords
+from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.errors import InvalidArgument, near_miss
 from orchestrator.estimator import checkpoints, stop_request
 from orchestrator.estimator.continuous_evaluation import (
@@ -20,7 +22,7 @@ from orchestrator.estimator.logger import log
 from orchestrator.estimator.progress import ProgressReporter, reporter_of
 from orchestrator.estimator.server import serve, start_server
 from orchestrator.estimator.specs import EvalSpec, TrainSpec
-from orchestrator.estimator.stop_request import StopRequest
+from orchestrator.estimator.stop_request import StopRequest, StopRequested
 from orchestrator.estimator.strategies import crosses_processes
 
 MAX_WORKER_DELAY_SECONDS = 60
@@ -54,6 +56,14 @@ class Assignment:
     @property
     def reporter(self) -> ProgressReporter:
         return reporter_of(self.environment)
+
+    @property
+    def has_no_evaluator(self) -> bool:
+        """Whether the launcher started no evaluator task; without a launcher nobody can tell."""
+        if self.environment is None:
+            return False
+        records = TaskRecords.of(self.environment.run_dir, TaskId(TaskType.EVALUATOR, 0))
+        return not records.directory.is_dir()
 
     def evaluator(self) -> CheckpointEvaluator:
         """A new evaluator of checkpoints."""
@@ -117,6 +127,17 @@ def _evaluate_what_is_there(assignment: Assignment, evaluator: CheckpointEvaluat
     evaluator.evaluate(checkpoint, nothing_follows=True)
 
 
+def _evaluate_in_the_end(assignment: Assignment) -> None:
+    """Evaluates the last checkpoint of a training that nobody evaluated."""
+    evaluator = assignment.evaluator()
+    checkpoint = evaluator.new_checkpoint()
+    if checkpoint is None or assignment.stop.is_set():
+        return
+    log.info("There is no evaluator task: the chief evaluates the last checkpoint.")
+    with contextlib.suppress(StopRequested):
+        evaluator.evaluate(checkpoint, nothing_follows=True)
+
+
 def _train(assignment: Assignment, saving_listeners: tuple[Any, ...] | None) -> None:
     spec = assignment.train_spec
     assignment.estimator.train(
@@ -128,9 +149,11 @@ def _train(assignment: Assignment, saving_listeners: tuple[Any, ...] | None) -> 
 
 
 def run_chief(assignment: Assignment) -> None:
-    """Trains and saves."""
+    """Trains and saves; under the launcher evaluates in the end where the job has no evaluator."""
     _start_trainers_server(assignment)
     _train(assignment, assignment.train_spec.saving_listeners)
+    if assignment.has_no_evaluator:
+        _evaluate_in_the_end(assignment)
 
 
 def run_worker(assignment: Assignment) -> None:

@@ -6,6 +6,7 @@ RUN_DIR/
   launcher.json         pid, start time and boot id of the launcher, and its state
   events.jsonl          what happened, one object a line
   resources.jsonl       samples of CPU, memory and GPU memory by task
+  verdict.json          the first failure, its victims, and what was restarted
   summary.json          metrics, global_step, wall_seconds, exit and peak memory by task
   logs/<task>.log       output of a task, all attempts after each other
   tasks/<task>/         the records of `orchestrator.cluster.records`
@@ -13,6 +14,7 @@ RUN_DIR/
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +48,10 @@ class RunDir:
     @property
     def resources(self) -> Path:
         return self.path / "resources.jsonl"
+
+    @property
+    def verdict(self) -> Path:
+        return self.path / "verdict.json"
 
     @property
     def summary(self) -> Path:
@@ -88,3 +94,15 @@ class RunDir:
             (self.path / "tasks").mkdir(exist_ok=True)
         except OSError as error:
             raise RunDirectoryError(f"cannot make run directory {self.path}: {error.strerror}.") from error
+
+    def create_records(self, tasks: Iterable[TaskId]) -> None:
+        """Makes the record directory of every task, so that each task sees from the start who takes part.
+
+        Raises RunDirectoryError when one cannot be made.
+        """
+        for task in tasks:
+            directory = self.records(task).directory
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RunDirectoryError(f"cannot make {directory}: {error.strerror}.") from error

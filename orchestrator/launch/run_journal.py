@@ -19,7 +19,7 @@ from orchestrator.launch.process_identity import ProcessIdentity
 from orchestrator.launch.restart import Decision
 from orchestrator.launch.root_cause import RootCause
 from orchestrator.launch.run_dir import RunDir
-from orchestrator.launch.run_result import RunResult
+from orchestrator.launch.run_result import Restart, RunResult
 from orchestrator.launch.run_state import RunState, plan_as_json, tasks_as_json
 from orchestrator.launch.snapshot import Observer, RunPhase, Snapshot
 from orchestrator.launch.task_table import TaskRow, TaskTable
@@ -47,11 +47,17 @@ class RunJournal:
         self._table: TaskTable | None = None
         self._unwritable: set[Path] = set()
         self._notes: list[str] = []
+        self._history: list[Restart] = []
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was noted so far."""
         return tuple(self._notes)
+
+    @property
+    def history(self) -> tuple[Restart, ...]:
+        """What was started again so far."""
+        return tuple(self._history)
 
     def open(self) -> None:
         """Says that this process is about to run the job."""
@@ -60,6 +66,7 @@ class RunJournal:
     def begin(self, plan: LaunchPlan, table: TaskTable) -> None:
         """The job is planned and about to start."""
         self._table = table
+        self._run_dir.create_records(task.task for task in plan.tasks)
         job = self._job
         text = f"{job.name}: {job.size} tasks, {job.strategy} strategy, {plan.launcher} launcher"
         self.plan(plan)
@@ -121,7 +128,12 @@ class RunJournal:
     def restarting(self, kind: EventKind, row: TaskRow, decision: Decision) -> None:
         """A task, or the whole attempt, is going to be started again."""
         self._restarts += 1
-        self.event(kind, decision.reason, row.task, delay_seconds=round(decision.delay_seconds, 3))
+        checkpoint = self._table.checkpoint_step if self._table is not None else None
+        whole, delay = kind is EventKind.ATTEMPT_RESTARTING, decision.delay_seconds
+        self._history.append(Restart(self._clock.time(), row.task, whole, decision.reason, checkpoint, delay))
+        self.event(
+            kind, decision.reason, row.task, delay_seconds=round(delay, 3), from_checkpoint_step=checkpoint
+        )
         self.save()
 
     def left(self, row: TaskRow, decision: Decision, cause: RootCause) -> None:

@@ -99,7 +99,7 @@ def assert_serves_digits(model_dir: Path) -> None:
     [
         ("local", {"chief-0": 0}),
         ("local_mirrored", {"chief-0": 0}),
-        ("local_multi_worker", {"chief-0": 0, "worker-0": 0, "evaluator-0": 0}),
+        ("local_multi_worker", {"chief-0": 0, "worker-0": 0}),
     ],
 )
 def test_the_other_cluster_files_train_the_same_model(
