@@ -45,6 +45,7 @@ from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.run_result import RunResult, StopRequest
 from orchestrator.launch.summary import last_words, shown_path, write_summary
 from orchestrator.launch.supervisor import Supervisor
+from orchestrator.launch.verdict import render, write_verdict
 
 
 def run(
@@ -117,10 +118,11 @@ def _make_directories(resolved: ResolvedJob) -> None:
 
 def _conclude(resolved: ResolvedJob, result: RunResult, display: Display) -> None:
     """Writes the summary and says the last words, the verdict last of all."""
-    try:
-        write_summary(resolved.job, result, time.time())
-    except OSError as error:
-        display.say(f"cannot write summary.json: {error.strerror or error}", "red")
+    for name, write in (("verdict.json", write_verdict), ("summary.json", write_summary)):
+        try:
+            write(resolved.job, result, time.time())
+        except OSError as error:
+            display.say(f"cannot write {name}: {error.strerror or error}", "red")
     display.say("")
     for number, line in enumerate(last_words(resolved.job, result, program())):
         display.say(line, "bold" if number == 0 else "")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.cluster.task import TaskId
+from orchestrator.launch import uneven_data
 from orchestrator.launch.events import EventKind
 from orchestrator.launch.hangs import (
     Stall,
@@ -94,6 +95,10 @@ class HangWatch:
         if silent and now < inquiry.until:
             return
         self._inquiry = None
+        early = uneven_data.early_end(self._table, self._job.strategy)
+        if early is not None and early.end_reason is None:
+            uneven_data.blame(early, self._table)
+            return
         silent &= set(self._table.running)
         found = find_culprit(stalls, tasks, answers, self._job.policy, now, silent=silent)
         paths = [str(inquiry.files[task].path) for task in answers]

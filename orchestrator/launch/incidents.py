@@ -29,6 +29,8 @@ def task_end(row: TaskRow, run_dir: RunDir, oom_killed: bool = False) -> TaskEnd
         log_path=str(row.plan.log_path),
         step=step,
         reason=row.end_reason,
+        reason_kind=row.end_kind,
+        host=row.plan.host,
         oom_killed=oom_killed,
     )
 
@@ -59,6 +61,7 @@ def failure_of(
         checkpoint_now=checkpoint_step,
         victim=victim,
         reason=row.end_reason,
+        hopeless=row.hopeless,
     )
 
 

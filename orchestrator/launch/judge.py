@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 from orchestrator.cluster.task import TaskId, TaskType
-from orchestrator.launch import completion, restart
+from orchestrator.launch import completion, restart, uneven_data
 from orchestrator.launch.completion import Stage
 from orchestrator.launch.incidents import failure_of, oom_kills, task_end
 from orchestrator.launch.job import Job
@@ -81,6 +81,8 @@ class Judge:
             if end.task.type is not TaskType.EVALUATOR and not self._table[end.task].ended_by_us
         )
         cause = find_root_cause(ends)
+        if cause is not None and cause.end.looks_like_victim and self._note_uneven_data():
+            return self._judge_cluster([row for row in self._table if _is_open(row)], now)
         if cause is None or self._wait_for_culprit(cause, now):
             return []
         by_task = {end.task: end for end in ends}
@@ -94,6 +96,14 @@ class Judge:
             if found[-1].decision.action in (Action.RESTART_ATTEMPT, Action.GIVE_UP):
                 break
         return found
+
+    def _note_uneven_data(self) -> bool:
+        """Whether the others have lost a task that ended early with success: then that one is at fault."""
+        row = uneven_data.early_end(self._table, self._job.strategy)
+        if row is None or row.end_reason is not None:
+            return False
+        uneven_data.blame(row, self._table)
+        return True
 
     def _in_order(self, failed: list[TaskRow], cause: RootCause) -> list[TaskRow]:
         """The first cause first, also one that has recorded its exception and hangs on its way out."""

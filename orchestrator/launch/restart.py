@@ -79,6 +79,8 @@ class Failure:
     """It ended because another task had failed."""
     reason: str | None = None
     """Why the launcher itself ended it (a time limit); None where it ended on its own."""
+    hopeless: str | None = None
+    """Why the launcher knows that a restart would only bring the same end."""
 
     @property
     def error_name(self) -> str | None:
@@ -137,8 +139,8 @@ def scope(task: TaskId, kind: StrategyKind, policy: RunPolicy) -> Action:
 
 def why_hopeless(failure: Failure, history: Sequence[Failure]) -> str | None:
     """Why a restart would only fail again, or None where it may help."""
-    if failure.victim or failure.reason is not None:
-        return None
+    if failure.hopeless is not None or failure.victim or failure.reason is not None:
+        return failure.hopeless
     name = failure.error_name
     before_first_step = failure.keeps_records and failure.step is None and not failure.stepped
     at = "" if failure.step is None else f" at step {failure.step}"

@@ -12,6 +12,7 @@ import re
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from orchestrator import errors
 from orchestrator.cluster.records import ExitRecord, FailureRecord
@@ -19,6 +20,8 @@ from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.launch.completion import describe_exit
 
 SHOWN_LOG_LINES = 12
+LINES_BESIDE_TRACEBACK = 5
+_THIS_MACHINE = ("", "localhost", "127.0.0.1")
 
 _VICTIM_TYPES = frozenset({
     "UnavailableError", "AbortedError", "CancelledError", "ConnectionError", "ConnectionResetError",
@@ -48,6 +51,23 @@ _SIGNAL_HINTS: dict[int, str] = {
 }
 
 
+class FailureKind(str, Enum):
+    """What kind of end it was; the value stands in `verdict.json`."""
+
+    USER_ERROR = "user_error"
+    EXCEPTION = "exception"
+    SIGNAL = "signal"
+    OUT_OF_MEMORY = "out_of_memory"
+    EXIT_CODE = "exit_code"
+    HANG = "hang"
+    UNEVEN_DATA = "uneven_data"
+    LOST_PEER = "lost_peer"
+    """It reads like the loss of another task, and no other task failed by itself."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
 @dataclass(frozen=True)
 class ParsedException:
     """A Python exception as it stands in a log."""
@@ -69,6 +89,9 @@ class TaskEnd:
     step: int | None = None
     reason: str | None = None
     """Why the launcher ended it (a time limit), in words that follow the task's name."""
+    reason_kind: FailureKind = FailureKind.HANG
+    """The kind that goes with `reason`."""
+    host: str = ""
     oom_killed: bool = False
     """The kernel's out-of-memory killer was at work since the task's start."""
     label: str = ""
@@ -130,9 +153,26 @@ class RootCause:
         failure, record = self.end.failure, self.end.exit
         return (failure is not None and failure.user_error) or (record is not None and record.code == 2)
 
+    @property
+    def kind(self) -> FailureKind:
+        """What kind of failure it is."""
+        end, record = self.end, self.end.exit
+        if end.reason is not None:
+            return end.reason_kind
+        if self.user_error:
+            return FailureKind.USER_ERROR
+        if record is not None and (record.signal == signal.SIGKILL or record.code == 137) and end.oom_killed:
+            return FailureKind.OUT_OF_MEMORY
+        if end.looks_like_victim:
+            return FailureKind.LOST_PEER
+        if record is not None and record.signal is not None:
+            return FailureKind.SIGNAL
+        return FailureKind.EXIT_CODE if end.exception is None else FailureKind.EXCEPTION
+
     def headline(self) -> str:
         """The failure in one line."""
-        return f"{self.end.label or self.task} failed: {self._what()}{self._where()}"
+        away = "" if self.end.host in _THIS_MACHINE else f" on {self.end.host}"
+        return f"{self.end.label or self.task}{away} failed: {self._what()}{self._where()}"
 
     def _what(self) -> str:
         end = self.end
@@ -186,11 +226,16 @@ class RootCause:
         if self.user_error and found is not None and hasattr(errors, found.type.rsplit(".", 1)[-1]):
             return _indented(found.message.strip().splitlines()[1:])
         lines = _indented(found.traceback.rstrip().splitlines()) if found is not None else []
-        rest = _without_traceback(end.log_tail)[-SHOWN_LOG_LINES:]
-        if rest and end.failure is None:
+        most = SHOWN_LOG_LINES if end.failure is None else LINES_BESIDE_TRACEBACK
+        rest = _without_traceback(end.log_tail)[-most:]
+        if rest:
             lines += [f"Last lines of {end.log_path}:", *_indented(rest)]
         elif end.log_path:
             lines.append(f"Its log: {end.log_path}")
+        if end.exit is not None and found is not None:
+            lines.append(
+                f"Process {end.exit.pid} ended with {describe_exit(end.exit.code, end.exit.signal)}."
+            )
         return lines
 
 

@@ -21,6 +21,29 @@ class StopRequest:
 
 
 @dataclass(frozen=True)
+class Restart:
+    """One thing that was started again."""
+
+    time: float
+    """Seconds since the epoch."""
+    task: TaskId
+    """Whose failure was the reason."""
+    whole_attempt: bool
+    reason: str
+    checkpoint_step: int | None
+    """Step of the newest checkpoint at that time: training went on from there, or from 0."""
+    delay_seconds: float = 0.0
+
+    def describe(self) -> str:
+        """`all tasks, from the checkpoint of step 20: worker-0 ended with SIGKILL`."""
+        what = "all tasks" if self.whole_attempt else str(self.task)
+        start = (
+            "the start" if self.checkpoint_step is None else f"the checkpoint of step {self.checkpoint_step}"
+        )
+        return f"{what}, from {start}: {self.reason.split('; ', 1)[0]}"
+
+
+@dataclass(frozen=True)
 class RunResult:
     """How a run ended. Durations are seconds."""
 
@@ -37,5 +60,7 @@ class RunResult:
     why: str = ""
     """Why it did not succeed, in words."""
     peaks: Mapping[TaskId, PeakUsage] = field(default_factory=dict)
+    history: tuple[Restart, ...] = ()
+    """What was started again, in order."""
     notes: tuple[str, ...] = ()
     """What people should still know at the end."""

@@ -15,6 +15,7 @@ from orchestrator.launch.job import Job
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.run_result import RunResult
 from orchestrator.launch.snapshot import RunPhase
+from orchestrator.launch.verdict import render
 
 FORMAT = 1
 
@@ -24,7 +25,7 @@ def summary_as_json(job: Job, result: RunResult, now: float) -> dict[str, Any]:
 
     `metrics` are those of the last evaluation; memory is in bytes.
     """
-    evaluation, cause = result.evaluation, result.root_cause
+    evaluation = result.evaluation
     return {
         "format": FORMAT,
         "name": job.name,
@@ -42,7 +43,7 @@ def summary_as_json(job: Job, result: RunResult, now: float) -> dict[str, Any]:
         "strategy": job.strategy.value,
         "model_dir": job.model_dir,
         "run_dir": str(job.run_dir),
-        "verdict": cause.render() if cause is not None else None,
+        "verdict": render(result),
         "notes": list(result.notes),
         "tasks": {
             str(view.task): {

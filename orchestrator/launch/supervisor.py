@@ -334,6 +334,7 @@ class Supervisor:
             root_cause=cause,
             why=why,
             peaks=self._launcher.peaks(),
+            history=self._journal.history,
             notes=self._journal.notes,
         )
 

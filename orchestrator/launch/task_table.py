@@ -10,6 +10,7 @@ from orchestrator.cluster.records import EvaluationRecord, ExitRecord, ProgressR
 from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.launch.completion import TaskState
 from orchestrator.launch.job import LaunchPlan, TaskPlan
+from orchestrator.launch.root_cause import FailureKind
 from orchestrator.launch.run_dir import RunDir
 
 
@@ -38,6 +39,10 @@ class TaskRow:
     """The supervisor asked this start to end."""
     end_reason: str | None = None
     """Why the supervisor ended it against its will (a time limit)."""
+    end_kind: FailureKind = FailureKind.HANG
+    """The kind of failure that goes with `end_reason`."""
+    hopeless: str | None = None
+    """Why a restart would only bring the same end."""
     given_up: bool = False
     ended_by_us: bool = False
     """Ended on request, after which nothing is to be judged."""
@@ -105,7 +110,8 @@ class TaskTable:
             row.checkpoint_at_start = self.checkpoint_step
             row.first_step, row.progress = None, None
             row.stop_requested = row.given_up = row.ended_by_us = False
-            row.end_reason = None
+            row.end_reason = row.hopeless = None
+            row.end_kind = FailureKind.HANG
 
     def ended(self, task: TaskId, record: ExitRecord) -> TaskRow:
         """Notes the end of a task's process."""

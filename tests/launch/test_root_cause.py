@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from orchestrator.cluster.records import ExitRecord, FailureRecord
-from orchestrator.launch.root_cause import TaskEnd, find_root_cause, parse_traceback
+from orchestrator.launch.root_cause import FailureKind, TaskEnd, find_root_cause, parse_traceback
 from tests.launch.jobs import task
 
 CHAINED = """\
@@ -132,7 +134,9 @@ def test_the_verdict_has_the_traceback_once_and_the_place() -> None:
         "    ...\n"
         "  ValueError: no\n"
         "  really\n"
-        "Its log: logs/worker-0.log\n"
+        "Last lines of logs/worker-0.log:\n"
+        "  noise\n"
+        "Process 1 ended with exit code 1.\n"
         "Failed after it: ps-0."
     )
 
@@ -229,3 +233,31 @@ def test_a_users_exception_keeps_its_traceback_even_when_a_restart_is_hopeless()
     assert cause is not None
     assert cause.user_error
     assert cause.render().count("Traceback") == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [
+        (ended("worker-0", error="ValueError", message="x"), FailureKind.EXCEPTION),
+        (ended("worker-0", 2, error="ConfigError", message="x", user_error=True), FailureKind.USER_ERROR),
+        (ended("worker-0", 137, signal=9), FailureKind.SIGNAL),
+        (ended("worker-0", 137, signal=9, oom=True), FailureKind.OUT_OF_MEMORY),
+        (ended("worker-0", 3), FailureKind.EXIT_CODE),
+        (ended("worker-0", error="UnavailableError", message="x"), FailureKind.LOST_PEER),
+        (TaskEnd(task("worker-0"), reason="made no progress"), FailureKind.HANG),
+        (
+            TaskEnd(task("worker-0"), reason="ended", reason_kind=FailureKind.UNEVEN_DATA),
+            FailureKind.UNEVEN_DATA,
+        ),
+    ],
+)
+def test_kinds(end: TaskEnd, kind: FailureKind) -> None:
+    cause = find_root_cause([end])
+    assert cause is not None
+    assert cause.kind is kind
+
+
+def test_another_host_is_named() -> None:
+    cause = find_root_cause([dataclasses.replace(ended("worker-0", 3), host="node7")])
+    assert cause is not None
+    assert cause.headline() == "worker-0 on node7 failed: exit code 3"

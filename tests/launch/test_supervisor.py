@@ -13,6 +13,7 @@ from orchestrator.errors import PortError
 from orchestrator.launch.events import EventKind
 from orchestrator.launch.job import HangLimits, Job, RunPolicy, StrategyKind
 from orchestrator.launch.launcher import StopKind
+from orchestrator.launch.root_cause import FailureKind
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.run_result import RunResult, StopRequest
 from orchestrator.launch.run_state import RunState
@@ -547,6 +548,9 @@ def test_a_task_that_hangs_every_time_ends_the_job_by_name(tmp_path: Path) -> No
     assert result.root_cause.headline() == (
         "worker-0 failed: made no progress for 60 s (stepping at step 20) (at step 20)"
     )
+    assert result.root_cause.kind is FailureKind.HANG
+    (restart,) = result.history
+    assert (restart.task, restart.whole_attempt, restart.checkpoint_step) == (task("worker-0"), True, None)
 
 
 def test_batches_of_an_evaluation_are_progress(tmp_path: Path) -> None:
@@ -579,6 +583,57 @@ def test_a_program_of_any_kind_that_writes_records_is_watched(tmp_path: Path) ->
     result = Run(job, {"worker-0": quiet, "worker-1": hung(7)}).result()
     assert result.root_cause is not None
     assert result.root_cause.headline().startswith("worker-1 failed: made no progress for 10 s")
+
+
+# Uneven data
+
+LOSES_A_PEER = TaskScript.of(
+    progress(1, 0),
+    progress(4, 80),
+    failure(9, "tensorflow.UnavailableError", "Collective ops is aborted by: peer"),
+    ends(9.1, 1),
+)
+RUNS_OUT = TaskScript.of(progress(1, 0), progress(4, 80, phase=Phase.DONE), ends(5))
+
+
+def test_a_synchronous_worker_whose_data_runs_out_is_told_from_the_network_errors(tmp_path: Path) -> None:
+    run = sync_run(tmp_path, chief_0=LOSES_A_PEER, worker_0=RUNS_OUT)
+    result = run.result()
+    assert (result.exit_code, result.restarts) == (1, 0), "a restart would only do the same again"
+    cause = result.root_cause
+    assert cause is not None
+    assert cause.kind is FailureKind.UNEVEN_DATA
+    assert (cause.task, cause.victims) == (task("worker-0"), (task("chief-0"),))
+    assert "its data ran out first (steps: chief-0 at 80, worker-0 at 80)" in cause.headline()
+    assert "same number of batches" in result.why
+
+
+def test_uneven_data_is_found_where_the_others_hang(tmp_path: Path) -> None:
+    policy = RunPolicy(hang_seconds=HangLimits(stepping=60))
+    result = sync_run(tmp_path, policy, chief_0=hung(80), worker_0=RUNS_OUT).result()
+    assert (result.exit_code, result.restarts) == (1, 0)
+    assert result.root_cause is not None
+    assert result.root_cause.kind is FailureKind.UNEVEN_DATA
+
+
+def test_a_worker_that_has_reached_the_last_step_is_not_blamed(tmp_path: Path) -> None:
+    late = TaskScript.of(
+        progress(1, 0, max_steps=100),
+        progress(9.5, 100, max_steps=100, checkpoint=100),
+        failure(11, "tensorflow.UnavailableError", "socket closed"),
+        ends(11.1, 1),
+    )
+    run = sync_run(tmp_path, chief_0=[late, RESUMES], worker_0=[TRAINS, RESUMES])
+    assert run.result().exit_code == 0
+    assert run.submitted[1][0] == 1
+
+
+def test_asynchronous_workers_may_have_different_amounts_of_data(tmp_path: Path) -> None:
+    lost = TaskScript.of(
+        progress(1, 0), failure(6, "tensorflow.UnavailableError", "socket closed"), ends(6, 1)
+    )
+    run = ps_run(tmp_path, worker_0=RUNS_OUT, chief_0=[lost, TRAINS])
+    assert run.result().exit_code == 0
 
 
 # Starting
