@@ -132,7 +132,7 @@ def _conclude(resolved: ResolvedJob, result: RunResult, display: Display) -> Non
         display.say("")
         if result.why:
             display.say(result.why)
-        for line in result.root_cause.render().splitlines():
+        for line in (render(result) or "").splitlines():
             display.say(line, "red")
 
 

@@ -18,7 +18,7 @@ _TOGETHER = (StrategyKind.SYNCHRONOUS, StrategyKind.UNKNOWN)
 
 
 def early_end(rows: Iterable[TaskRow], kind: StrategyKind) -> TaskRow | None:
-    """The first training task that ended with exit code 0 although the others were not done; None if none did."""
+    """The first training task that ended with exit code 0 before the others were done, or None."""
     trainers = [row for row in rows if row.task.trains]
     if kind not in _TOGETHER or len(trainers) < 2:
         return None
