@@ -189,7 +189,7 @@ def test_a_wrong_parameter_is_one_line_and_2(task: Task, capsys: pytest.CaptureF
 def test_preparation_calls_the_function_beside_the_experiment(task: Task, tmp_path: Path) -> None:
     assert task.run("--prepare", data_dir=str(tmp_path / "data"), max_steps=11) == 0
     assert (tmp_path / "data").read_text() == "11"
-    assert not task.records.directory.exists()
+    assert task.records.read(ProgressRecord) is None, "nothing was trained"
 
 
 def test_a_failed_preparation_tells_why(task: Task, capsys: pytest.CaptureFixture[str]) -> None:
