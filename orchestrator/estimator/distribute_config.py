@@ -10,8 +10,7 @@ class DistributeConfig(NamedTuple):
 
     `train_distribute` and `eval_distribute` are `tf.distribute.Strategy`
     objects; each may be given here or to RunConfig, not to both.
-    `remote_cluster` (a dict, ClusterDef or ClusterSpec) names servers that are
-    already running; `train_and_evaluate` then works as their client.
+    `remote_cluster` is there for old programs; RunConfig refuses it.
     """
 
     train_distribute: Any = None

@@ -24,8 +24,8 @@ def has_weights(model: Any) -> bool:
     return any(hasattr(weight, "_keras_initialized") for layer in model.layers for weight in layer.weights)
 
 
-def starting_weights(recipe: CloneRecipe, config: Any, by_object: bool) -> WarmStartSettings:
-    """Settings that load the model's weights, moving averages included.
+def starting_weights(recipe: CloneRecipe, config: Any, by_object: bool) -> WarmStartSettings | None:
+    """Settings that load the model's weights, moving averages included; None for a model without weights.
 
     They are written once, below `MODEL_DIR/keras`; what already lies there is
     taken as it is.
@@ -39,6 +39,8 @@ def starting_weights(recipe: CloneRecipe, config: Any, by_object: bool) -> WarmS
         clone = recipe.clone(ModeKeys.TRAIN)
         names = [weight.name for weight in clone.weights]
         path = present or _write(clone, values, config, directory, by_object)
+    if not names:
+        return None
     return WarmStartSettings(path, vars_to_warm_start=[f"^{re.escape(name)}$" for name in names])
 
 

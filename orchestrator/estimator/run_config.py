@@ -136,7 +136,7 @@ class RunConfig:
         self._set(arguments)
         self._resolve_distribution()
         self._service = _checked_service(tf_config)
-        self._remote_cluster = _remote_cluster(self, tf_config)
+        _refuse_remote_cluster(self.experimental_distribute)
         self._view = cluster_view.view_of(tf_config, worker_may_lead=self.train_distribute is not None)
         self._cluster_spec = tf.train.ClusterSpec({k: list(v) for k, v in self._view.addresses.items()})
         if self.session_config is None and self._trains_between_graphs():
@@ -225,11 +225,6 @@ class RunConfig:
         return self._cluster_spec
 
     @property
-    def remote_cluster(self) -> tf.train.ClusterSpec | None:
-        """Running servers that this process is to train on as their client, or None."""
-        return self._remote_cluster
-
-    @property
     def task_type(self) -> str:
         return self._view.task_type
 
@@ -315,16 +310,12 @@ def _checked_service(tf_config: TFConfig) -> Any:
     return tf_config.service
 
 
-def _remote_cluster(config: RunConfig, tf_config: TFConfig) -> tf.train.ClusterSpec | None:
-    remote = getattr(config.experimental_distribute, "remote_cluster", None)
-    if not remote or config.train_distribute is None:
-        return None
-    if tf_config.cluster is not None:
+def _refuse_remote_cluster(nested: DistributeConfig | None) -> None:
+    if getattr(nested, "remote_cluster", None):
         raise InvalidArgument(
-            'RunConfig: Cannot set both "cluster_spec" of TF_CONFIG and'
-            " `experimental_distribute.remote_cluster`."
+            "RunConfig: `experimental_distribute.remote_cluster` (one client that drives running servers) is"
+            " not supported. Run the program in every task, each with its TF_CONFIG."
         )
-    return tf.train.ClusterSpec(remote)
 
 
 def _refuse_unknown(run_config: Mapping[str, Any]) -> None:
