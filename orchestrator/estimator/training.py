@@ -15,6 +15,7 @@ from orchestrator.estimator.executor import run_in_one_thread_if_small
 from orchestrator.estimator.graph import TrainingGraph, build_training_graph
 from orchestrator.estimator.guards import refuse_nan
 from orchestrator.estimator.in_graph_loop import InGraphLoop
+from orchestrator.estimator.input_position import check_tasks, restartable
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.loop_length import LoopLength, add_loop
 from orchestrator.estimator.model import Model
@@ -29,6 +30,7 @@ from orchestrator.estimator.session_opening import SessionTarget, finalize, open
 from orchestrator.estimator.stop_request import StopRequest
 from orchestrator.estimator.strategies import crosses_processes, is_chief, session_config_for
 from orchestrator.estimator.triggers import NOW, earliest
+from orchestrator.estimator.warm_start_check import verify_warm_start
 from orchestrator.estimator.warm_starting import plan_warm_start, say_restored
 
 v1 = tf.compat.v1
@@ -42,7 +44,11 @@ def train(model: Model, input_fn: Callable[..., Any], request: TrainingRequest) 
     config, strategy = model.config, model.config.train_distribute
     reporter = reporter_of(config.task_environment)
     reporter.update(phase=Phase.STARTING, max_steps=request.max_steps, stopped=False)
-    graph = _build(model, input_fn)
+    if is_chief(strategy, config) and checkpoints.newest(model.model_dir) is None:
+        verify_warm_start(model)
+    if config.save_input_state:
+        check_tasks(config)
+    graph = _build(model, restartable(input_fn, config))
     with graph.entered():
         position = Position()
         parts = TrainingParts(

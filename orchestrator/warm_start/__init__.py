@@ -25,10 +25,13 @@ _HERE = "orchestrator.warm_start"
 _LAZY = {
     "Plan": f"{_HERE}.variable_map",
     "Rules": f"{_HERE}.request",
+    "SessionVerification": f"{_HERE}.verification",
     "SourceTensor": f"{_HERE}.tensors",
     "TargetVariable": f"{_HERE}.tensors",
+    "Verification": f"{_HERE}.verification",
     "WarmStart": f"{_HERE}.request",
     "make_rules": f"{_HERE}.request",
+    "minimize_by_scope": f"{_HERE}.learning_rates",
     "open_checkpoint": f"{_HERE}.checkpoint_reader",
     "plan": f"{_HERE}.variable_map",
     "plan_for_graph": f"{_HERE}.scaffold",

@@ -64,7 +64,7 @@ class WarmStart:
     vocabularies: Mapping[str, Any] = field(default_factory=dict)
     """`tf.train.VocabInfo` by the variable's name."""
     verify: Any = None
-    """A `Verification`, made before the first step."""
+    """A Verification (for an Estimator) or SessionVerification, made before the first step."""
     trainable: tuple[Pattern, ...] = ()
     """The variables that train, the others being frozen; empty for all. In force in all later training."""
 

@@ -20,6 +20,7 @@ from orchestrator.warm_start.report import plan_lines, summary
 from orchestrator.warm_start.request import WarmStart
 from orchestrator.warm_start.tensors import shown_shape
 from orchestrator.warm_start.variable_map import Load, Plan, named, plan
+from orchestrator.warm_start.verification import SessionVerification
 
 Session = Any
 """A `tf.compat.v1.Session`."""
@@ -42,7 +43,8 @@ def scaffold_init_fn(
         expressions), `rename` ("OLD=NEW", several, or a mapping), `map` (a file
         or a mapping variable: tensor), `on_mismatch` and `on_missing` ("error"
         or "skip"), `optimizer`, `global_step`, `averages`, `allow_cast`,
-        `vocabularies` (`VocabInfo` by variable) and `verify` (a Verification).
+        `vocabularies` (`VocabInfo` by variable) and `verify` (a
+        SessionVerification).
 
     Raises WarmStartError at once for wrong options and a missing checkpoint;
     when called, for a plan that cannot be applied.
@@ -116,8 +118,8 @@ def loader_for_graph(graph: tf.Graph, wanted: WarmStart | Plan) -> Callable[[Ses
             for load in chosen.loads:
                 _load(session, opened, load, by_name[load.target.name], request)
         _say(chosen, time.monotonic() - start)
-        if request.verify is not None and request.verify.is_for_sessions:
-            request.verify.check_in_session(session)
+        if isinstance(request.verify, SessionVerification):
+            request.verify.check(session)
 
     return load_all
 
