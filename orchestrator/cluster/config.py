@@ -277,6 +277,10 @@ class RunPolicySection(Section):
     total_timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None, description="For the whole job, restarts included. Default: no limit."
     )
+    evaluator_may_fail: bool = Field(
+        default=True,
+        description="Whether the job succeeds, and says so, without an evaluation of the last checkpoint.",
+    )
     restart: Annotated[RestartSection, _Null] = Field(
         default_factory=RestartSection,
         description="What is restarted, by task type: task, attempt or never.",

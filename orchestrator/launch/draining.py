@@ -22,6 +22,8 @@ class Drain:
         self._limit = job.policy.drain_timeout_seconds
         self._until: float | None = None
         self._sent_back_for: int | None = None
+        self.missing: str | None = None
+        """Why the evaluation is missing that the job was not to succeed without."""
 
     def stage(self, now: float) -> Stage:
         """The stage of the job, after what the evaluator's state asks for was arranged."""
@@ -46,9 +48,7 @@ class Drain:
             what = "nothing" if seen is None else f"step {seen}"
             if last == self._sent_back_for:
                 row.given_up = True
-                self._journal.note(
-                    f"{row.task} ended twice without an evaluation of step {last}, the last one"
-                )
+                self._leave_out(f"{row.task} ended twice without an evaluation of step {last}, the last one")
                 continue
             self._sent_back_for, row.restart_at = last, now
             text = f"{row.task} ended when it had evaluated {what}; started again for step {last}"
@@ -65,5 +65,9 @@ class Drain:
         for row in self._table.of_type(TaskType.EVALUATOR):
             if not row.state.settled:
                 row.given_up, row.restart_at = True, None
-                text = f"{row.task} did not evaluate the last checkpoint within {self._limit:g} s"
-                self._journal.note(f"{text}; the run ends without it")
+                self._leave_out(f"{row.task} did not evaluate the last checkpoint within {self._limit:g} s")
+
+    def _leave_out(self, why: str) -> None:
+        self._journal.note(f"{why}; the run ends without it")
+        if not self._job.policy.evaluator_may_fail:
+            self.missing = why

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from orchestrator.cluster.records import FailureRecord, ProgressRecord
 from orchestrator.launch import log_stream
+from orchestrator.launch.oom import OomEvidence
 from orchestrator.launch.restart import Failure
 from orchestrator.launch.root_cause import TaskEnd
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.task_table import TaskRow
 
 TAIL_LINES = 200
-_VMSTAT = Path("/proc/vmstat")
 
 
-def task_end(row: TaskRow, run_dir: RunDir, oom_killed: bool = False) -> TaskEnd:
+def task_end(row: TaskRow, run_dir: RunDir, oom: OomEvidence = OomEvidence.NONE) -> TaskEnd:
     """Collects what a task left behind; also of one that still runs but has recorded an exception."""
     failure = run_dir.records(row.task).read(FailureRecord)
     step = failure.step if failure is not None else None
@@ -31,7 +29,7 @@ def task_end(row: TaskRow, run_dir: RunDir, oom_killed: bool = False) -> TaskEnd
         reason=row.end_reason,
         reason_kind=row.end_kind,
         host=row.plan.host,
-        oom_killed=oom_killed,
+        oom=oom,
     )
 
 
@@ -63,15 +61,3 @@ def failure_of(
         reason=row.end_reason,
         hopeless=row.hopeless,
     )
-
-
-def oom_kills() -> int:
-    """How often the kernel's out-of-memory killer has struck on this machine; 0 where that is not told."""
-    try:
-        for line in _VMSTAT.read_text(encoding="ascii").splitlines():
-            name, _, value = line.partition(" ")
-            if name == "oom_kill":
-                return int(value)
-    except (OSError, ValueError):
-        pass
-    return 0

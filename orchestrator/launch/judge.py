@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import random
+import signal
 from dataclasses import dataclass
 
 from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.launch import completion, restart, uneven_data
 from orchestrator.launch.completion import Stage
-from orchestrator.launch.incidents import failure_of, oom_kills, task_end
+from orchestrator.launch.incidents import failure_of, task_end
 from orchestrator.launch.job import Job
+from orchestrator.launch.oom import OomEvidence, OomWatch
 from orchestrator.launch.restart import Action, Decision
 from orchestrator.launch.root_cause import RootCause, TaskEnd, find_root_cause
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.task_table import TaskRow, TaskTable
 
+KILLED_CODE = 137
+"""What a shell makes of SIGKILL."""
 SETTLE_SECONDS = 5.0
 """How long a failure that reads like a lost peer waits for the task that failed first to show itself."""
 VICTIM_WINDOW_SECONDS = 60.0
@@ -46,7 +50,7 @@ class Judge:
         self._history: list[restart.Failure] = []
         self._failed_at: dict[TaskId, float] = {}
         self._suspect_since: float | None = None
-        self._oom_kills = oom_kills()
+        self._oom = OomWatch()
 
     def judge(self, now: float) -> list[Judgement]:
         """Decisions about the failures that are open, the first cause first.
@@ -67,7 +71,10 @@ class Judge:
 
     def end_of(self, row: TaskRow) -> TaskEnd:
         """What a task left behind."""
-        return task_end(row, self._run_dir, oom_killed=oom_kills() > self._oom_kills)
+        record = row.exit
+        killed = record is not None and (record.signal == signal.SIGKILL or record.code == KILLED_CODE)
+        oom = self._oom.evidence(record.pid) if record is not None and killed else OomEvidence.NONE
+        return task_end(row, self._run_dir, oom)
 
     def failures(self) -> tuple[TaskEnd, ...]:
         """The ends of all tasks that failed by themselves, as known now."""

@@ -6,12 +6,26 @@
     coordinator: a worker           that worker alone
     coordinator: chief or ps        the whole attempt
     evaluator                       the evaluator alone, on a budget of its own; it never fails the job
+                                    unless `evaluator_may_fail` is false
 
-Never restarted: user errors (exit code 2, ConfigError), programs that cannot
-be started or imported, an exception before the first step that would only be
-raised again, and the same exception at the same step for the third time.
+`run_policy.restart` of the cluster file overrides this by task type.
 
-The budget (`max_restarts`) counts only starts that brought no new checkpoint.
+    exit code or signal     what follows
+    0                       the task is done; one that ends before its peers under a synchronous
+                            strategy, which then lose it, had too little data: the job stops
+    42, 143 (SIGTERM)       preempted: free of charge when the checkpoint has advanced since that start
+    2                       wrong input: the job stops
+    126, 127                the command cannot be started: the job stops
+    1 and an ImportError    the job stops, and so it does for an exception before the first step that
+      or SyntaxError        would only be raised again, and for the same exception at the same step for
+                            the third time
+    137 (SIGKILL)           restarted; the verdict says where the kernel's out-of-memory killer did it
+    any other               restarted
+    any, of a victim        free of charge: it ended because another task had failed
+
+Restarts stop when `max_restarts` starts have brought no new checkpoint; those
+that brought one are free. The pause before a restart doubles with each that
+counts, up to a minute, and is drawn from its upper half.
 """
 
 from __future__ import annotations
@@ -127,7 +141,8 @@ def scope(task: TaskId, kind: StrategyKind, policy: RunPolicy) -> Action:
     """What a failure of `task` restarts, where it restarts anything at all."""
     override = policy.restart.get(task.type)
     if override == "never":
-        return Action.LEAVE if task.type is TaskType.EVALUATOR else Action.GIVE_UP
+        side_car = task.type is TaskType.EVALUATOR and policy.evaluator_may_fail
+        return Action.LEAVE if side_car else Action.GIVE_UP
     if override is not None:
         return Action(override)
     if task.type is TaskType.EVALUATOR or kind is StrategyKind.ASYNCHRONOUS:
@@ -183,7 +198,7 @@ def decide(
     """What to do about `failure`, given the failures that were decided upon before it."""
     side_car = failure.task.type is TaskType.EVALUATOR
     what = failure.describe()
-    refusal = Action.LEAVE if side_car else Action.GIVE_UP
+    refusal = Action.LEAVE if side_car and policy.evaluator_may_fail else Action.GIVE_UP
     action = scope(failure.task, kind, policy)
     if action in (Action.GIVE_UP, Action.LEAVE):
         return Decision(action, f"{what}; restarts of {failure.task.type} tasks are switched off")

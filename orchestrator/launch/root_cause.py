@@ -18,6 +18,7 @@ from orchestrator import errors
 from orchestrator.cluster.records import ExitRecord, FailureRecord
 from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.launch.completion import describe_exit
+from orchestrator.launch.oom import OomEvidence
 
 SHOWN_LOG_LINES = 12
 LINES_BESIDE_TRACEBACK = 5
@@ -38,7 +39,11 @@ _VICTIM_TEXT = re.compile(
     re.IGNORECASE,
 )
 _FINAL_LINE = re.compile(r"^(?P<type>[A-Za-z_][\w.]*)(?::\s?(?P<message>.*))?$")
-_OOM_HINT = "The kernel's out-of-memory killer was at work meanwhile: give the tasks more memory."
+_OOM_HINTS = {
+    OomEvidence.NAMED: "The kernel's out-of-memory killer ended it: give the tasks more memory.",
+    OomEvidence.MEANWHILE: "The kernel's out-of-memory killer was at work meanwhile: give the tasks more"
+    " memory.",
+}
 _KILL_HINT = "Killed from outside: by hand, by a memory limit, or by the kernel (see dmesg)."
 _CODE_HINTS = {126: "126 means that the command cannot be executed.", 127: "127 means that it was not found."}
 _SIGNAL_HINTS: dict[int, str] = {
@@ -92,8 +97,8 @@ class TaskEnd:
     reason_kind: FailureKind = FailureKind.HANG
     """The kind that goes with `reason`."""
     host: str = ""
-    oom_killed: bool = False
-    """The kernel's out-of-memory killer was at work since the task's start."""
+    oom: OomEvidence = OomEvidence.NONE
+    """The part of the kernel's out-of-memory killer in it."""
     label: str = ""
     """What it is called where it is none of the job's tasks (the preparation of the data)."""
 
@@ -161,7 +166,7 @@ class RootCause:
             return end.reason_kind
         if self.user_error:
             return FailureKind.USER_ERROR
-        if record is not None and (record.signal == signal.SIGKILL or record.code == 137) and end.oom_killed:
+        if end.oom is not OomEvidence.NONE:
             return FailureKind.OUT_OF_MEMORY
         if end.looks_like_victim:
             return FailureKind.LOST_PEER
@@ -199,7 +204,7 @@ class RootCause:
             return None
         number = record.signal or (record.code - 128 if record.code > 128 else None)
         if number == signal.SIGKILL:
-            return _OOM_HINT if end.oom_killed else _KILL_HINT
+            return _OOM_HINTS.get(end.oom, _KILL_HINT)
         if number is not None:
             return _SIGNAL_HINTS.get(number)
         return None if end.exception is not None else _CODE_HINTS.get(record.code)

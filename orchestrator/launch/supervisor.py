@@ -346,7 +346,10 @@ class Supervisor:
             self._reaping = StopSequence(reap, now, grace)
             self._continue_reaping(now)
         if stage is Stage.OVER and not self._table.running:
-            self._finish(RunPhase.SUCCEEDED, completion.EXIT_SUCCEEDED)
+            if self._drain.missing is not None:
+                self._finish(RunPhase.FAILED, completion.EXIT_FAILED, self._drain.missing)
+            else:
+                self._finish(RunPhase.SUCCEEDED, completion.EXIT_SUCCEEDED)
 
     def _continue_reaping(self, now: float) -> None:
         if self._reaping is not None and self._advance(self._reaping, now):

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from orchestrator.cluster.records import ExitRecord, FailureRecord
+from orchestrator.launch.oom import OomEvidence
 from orchestrator.launch.root_cause import FailureKind, TaskEnd, find_root_cause, parse_traceback
 from tests.launch.jobs import task
 
@@ -38,7 +39,7 @@ def ended(
     log: str = "",
     requested: bool = False,
     user_error: bool = False,
-    oom: bool = False,
+    oom: OomEvidence = OomEvidence.NONE,
 ) -> TaskEnd:
     trace = f"Traceback (most recent call last):\n  ...\n{error}: {message}\n"
     record = FailureRecord(error_at or at, error, message, trace, 7, user_error) if error else None
@@ -48,7 +49,7 @@ def ended(
         failure=record,
         log_tail=tuple(log.splitlines()),
         log_path=f"logs/{name}.log",
-        oom_killed=oom,
+        oom=oom,
     )
 
 
@@ -169,7 +170,8 @@ def test_without_a_record_the_log_speaks() -> None:
     [
         (ended("ps-0", 137, signal=9), "Killed from outside"),
         (ended("ps-0", 137), "Killed from outside"),
-        (ended("ps-0", 137, signal=9, oom=True), "out-of-memory killer was at work"),
+        (ended("ps-0", 137, signal=9, oom=OomEvidence.MEANWHILE), "out-of-memory killer was at work"),
+        (ended("ps-0", 137, signal=9, oom=OomEvidence.NAMED), "out-of-memory killer ended it"),
         (ended("ps-0", 139, signal=11), "native code"),
         (ended("ps-0", 132, signal=4), "instructions that this CPU does not have"),
         (ended("ps-0", 127), "was not found"),
@@ -241,7 +243,7 @@ def test_a_users_exception_keeps_its_traceback_even_when_a_restart_is_hopeless()
         (ended("worker-0", error="ValueError", message="x"), FailureKind.EXCEPTION),
         (ended("worker-0", 2, error="ConfigError", message="x", user_error=True), FailureKind.USER_ERROR),
         (ended("worker-0", 137, signal=9), FailureKind.SIGNAL),
-        (ended("worker-0", 137, signal=9, oom=True), FailureKind.OUT_OF_MEMORY),
+        (ended("worker-0", 137, signal=9, oom=OomEvidence.NAMED), FailureKind.OUT_OF_MEMORY),
         (ended("worker-0", 3), FailureKind.EXIT_CODE),
         (ended("worker-0", error="UnavailableError", message="x"), FailureKind.LOST_PEER),
         (TaskEnd(task("worker-0"), reason="made no progress"), FailureKind.HANG),

@@ -142,7 +142,8 @@ def test_an_evaluator_is_sent_back_once_for_a_checkpoint(tmp_path: Path) -> None
     result = run.result()
     assert result.exit_code == 0
     assert run.submitted[1:] == [(0, "evaluator-0")]
-    assert result.notes == ("evaluator-0 ended twice without an evaluation of step 100, the last one",)
+    (note,) = result.notes
+    assert note.startswith("evaluator-0 ended twice without an evaluation of step 100, the last one")
 
 
 def test_a_coordinators_workers_and_ps_go_as_soon_as_the_chief_is_done(tmp_path: Path) -> None:
@@ -251,6 +252,23 @@ def test_an_evaluator_that_always_dies_never_fails_the_job(tmp_path: Path) -> No
     (note,) = result.notes
     assert "evaluator-0" in note
     assert "goes on without it" in note
+
+
+def test_a_job_may_ask_not_to_succeed_without_its_evaluation(tmp_path: Path) -> None:
+    policy = RunPolicy(max_restarts=1, drain_timeout_seconds=30, evaluator_may_fail=False)
+    dies = TaskScript.of(ends(1, signal=11))
+    result = ps_run(tmp_path / "a", policy, evaluator_0=dies).result()
+    assert (result.exit_code, result.phase) == (1, RunPhase.FAILED)
+    assert result.root_cause is not None
+    assert result.root_cause.task == task("evaluator-0")
+
+    result = ps_run(tmp_path / "b", policy, evaluator_0=TaskScript.of(evaluation(6, 50))).result()
+    assert result.exit_code == 1
+    assert "did not evaluate the last checkpoint within 30 s" in result.why
+
+    early = TaskScript.of(evaluation(4, 50), ends(5))
+    result = ps_run(tmp_path / "c", policy, evaluator_0=early).result()
+    assert (result.exit_code, "ended twice" in result.why) == (1, True)
 
 
 # Restarts: synchronous
