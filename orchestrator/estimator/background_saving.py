@@ -23,8 +23,19 @@ class BackgroundCheckpointSaver(CheckpointSaver):
     when training ends.
     """
 
-    _writer: CheckpointWriter | None = None
+    _writer: CheckpointWriter
     _pending: int | None = None
+
+    def begin(self) -> None:
+        super().begin()
+        saver = self._scaffold.saver or v1.get_collection(v1.GraphKeys.SAVERS)[0]
+        saver.build()
+        self._writer = CheckpointWriter(saver)
+
+    def after_create_session(self, session: v1.Session, coord: Any) -> None:
+        self._pending = None
+        self._writer.open(session)
+        super().after_create_session(session, coord)
 
     def wake(self) -> Wake:
         due = super().wake()
@@ -33,7 +44,7 @@ class BackgroundCheckpointSaver(CheckpointSaver):
         return earliest([due, Wake(time=self._position.clock() + POLL_SECONDS)])
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        written = self._pending is not None and not self._the_writer().is_writing
+        written = self._pending is not None and not self._writer.is_writing
         if written and self._complete(run_context.session):
             run_context.request_stop()
         super().after_run(run_context, run_values)
@@ -45,19 +56,13 @@ class BackgroundCheckpointSaver(CheckpointSaver):
         self._complete(session)
         self._trigger.fire(step, self._position.clock())
         super().end(session)
-        self._the_writer().close()
-
-    def _the_writer(self) -> CheckpointWriter:
-        if self._writer is None:
-            self._writer = CheckpointWriter(self._get_saver(), v1.get_default_graph())
-        return self._writer
 
     def _save(self, session: v1.Session, step: int) -> bool:
         stop = self._complete(session)
         for listener in self._listeners:
             listener.before_save(session, step)
         log.info("Saving checkpoints for %d into %s, beside training.", step, self._save_path)
-        self._the_writer().start(session, self._save_path, step, self._save_graph_def)
+        self._writer.start(session, self._save_path, step, self._save_graph_def)
         self._pending = step
         return stop
 
@@ -67,7 +72,7 @@ class BackgroundCheckpointSaver(CheckpointSaver):
         if step is None:
             return False
         with self._while_saving(step):
-            self._the_writer().wait()
+            self._writer.wait()
         self._summary_writer.add_session_log(
             v1.SessionLog(status=v1.SessionLog.CHECKPOINT, checkpoint_path=self._save_path), step
         )

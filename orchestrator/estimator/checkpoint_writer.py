@@ -1,8 +1,10 @@
 """Writing a checkpoint beside training: a copy of the variables in memory, and a thread that writes it.
 
-What is written, and every file's name, is what the `Saver` would have written:
-the tensors are the inputs of its own save operations, and the Saver itself
-keeps the `checkpoint` state file and deletes old checkpoints.
+The copy lives in the session, in variables that are filled again in place for
+each checkpoint: fresh memory would cost more time than the copy itself. What is
+written, and every file's name, is what the `Saver` would have written: the
+tensors are the inputs of its own save operations, and the Saver itself keeps
+the `checkpoint` state file and deletes old checkpoints.
 """
 
 from __future__ import annotations
@@ -12,15 +14,14 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from orchestrator.errors import CheckpointError
 from orchestrator.estimator.graph_walk import ancestors
 
 v1 = tf.compat.v1
-_ALIGNMENT = 64
-"""TensorFlow feeds arrays that begin at such an address without copying them."""
+_IN_PLACE_ELEMENTS = 4096
+"""Smaller tensors are copied into fresh memory, which costs nothing there."""
 
 
 @dataclass(frozen=True)
@@ -51,73 +52,76 @@ def _constant(tensor: tf.Tensor) -> list[bytes]:
 
 
 class Snapshot:
-    """A copy of tensors in memory that is kept and filled again: fresh memory would cost page faults."""
+    """A copy of tensors inside their own session, filled again in place each time."""
 
     def __init__(self, tensors: list[tf.Tensor]) -> None:
-        self._tensors = tensors
-        self._buffers: list[np.ndarray | None] = [None] * len(tensors)
+        """Adds its operations to the default graph."""
+        copies = [_Copy(tensor, f"snapshot_{index}") for index, tensor in enumerate(tensors)]
+        self._make = tf.group(*[copy.make for copy in copies])
+        self._fill = tf.group(*[copy.fill for copy in copies])
+        self.values = [copy.value for copy in copies]
+        """The tensors of the copy, in the order and shape of the originals."""
 
-    def take(self, session: v1.Session) -> list[np.ndarray]:
-        """Copies the tensors' values of this moment; the arrays stay valid until the next call."""
-        values = session.run(self._tensors)
-        taken = []
-        for index, value in enumerate(values):
-            array = np.asarray(value)
-            if array.dtype == object:  # strings have no buffer to copy into
-                taken.append(array)
-                continue
-            buffer = self._buffers[index]
-            if buffer is None or buffer.shape != array.shape or buffer.dtype != array.dtype:
-                buffer = self._buffers[index] = _aligned(array.shape, array.dtype)
-            np.copyto(buffer, array)
-            taken.append(buffer)
-        return taken
+    def allocate(self, session: v1.Session) -> None:
+        """Makes the copy's memory in a new session."""
+        session.run(self._make)
+
+    def take(self, session: v1.Session) -> None:
+        """Copies the tensors' values of this moment."""
+        session.run(self._fill)
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    raw = np.empty(size + _ALIGNMENT, np.uint8)
-    offset = -raw.ctypes.data % _ALIGNMENT
-    return raw[offset : offset + size].view(dtype).reshape(shape)
+class _Copy:
+    """The copy of one tensor: a variable that no collection knows."""
+
+    def __init__(self, tensor: tf.Tensor, name: str) -> None:
+        elements = tensor.shape.num_elements()
+        in_place = elements is not None and elements >= _IN_PLACE_ELEMENTS and tensor.dtype != tf.string
+        with tf.device(_host_of(tensor)):
+            shape = [1, elements] if in_place else tensor.shape
+            handle = tf.raw_ops.VarHandleOp(dtype=tensor.dtype.base_dtype, shape=shape, shared_name=name)
+            source = tf.reshape(tensor, [1, elements]) if in_place else tensor
+            self.make = tf.raw_ops.AssignVariableOp(resource=handle, value=_fresh(source))
+            self.fill = self.make
+            if in_place:
+                self.fill = tf.raw_ops.ResourceScatterUpdate(resource=handle, indices=[0], updates=source)
+            stored = tf.raw_ops.ReadVariableOp(resource=handle, dtype=tensor.dtype.base_dtype)
+            self.value = tf.reshape(stored, tf.constant(tensor.shape.as_list())) if in_place else stored
+
+
+def _host_of(tensor: tf.Tensor) -> str:
+    """The CPU of the task that holds the tensor."""
+    spec = tf.DeviceSpec.from_string(tensor.device or "")
+    return spec.replace(device_type="CPU", device_index=0).to_string()
+
+
+def _fresh(tensor: tf.Tensor) -> tf.Tensor:
+    """The value in memory of its own: assigning a variable's value as it is would share the memory."""
+    return tensor if tensor.dtype == tf.string else tf.raw_ops.DeepCopy(x=tensor)
 
 
 class _WritingSession(v1.Session):
-    """What a Saver takes for the training session: its `run` writes the snapshot.
+    """What a Saver takes for the training session: its `run` writes the copy and not the variables.
 
-    A session by name only: the one that writes is an attribute.
+    A session by name only: the one that runs is the training session.
     """
 
-    def __init__(self, saved: SavedTensors, training_graph: tf.Graph) -> None:
-        self._training_graph = training_graph
-        self._values: list[np.ndarray] = []
-        writing = tf.Graph()
-        with writing.as_default():
-            self._prefix = v1.placeholder(tf.string, [])
-            self._inputs = [v1.placeholder(tensor.dtype.base_dtype) for tensor in saved.tensors]
-            self._save = tf.raw_ops.SaveV2(
-                prefix=self._prefix,
-                tensor_names=saved.names,
-                shape_and_slices=saved.slices,
-                tensors=self._inputs,
-            )
-        self._writing = v1.Session(graph=writing, config=v1.ConfigProto(device_count={"GPU": 0}))
+    def __init__(self, prefix: tf.Tensor, save: tf.Operation) -> None:
+        self._prefix = prefix
+        self._save = save
+        self.training: Any = None
 
     @property
     def graph(self) -> tf.Graph:
-        return self._training_graph
-
-    def hold(self, values: list[np.ndarray]) -> None:
-        """The values that the next `run` writes."""
-        self._values = values
+        return self._save.graph
 
     def run(self, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None) -> Any:
         (prefix,) = feed_dict.values()
-        feeds = dict(zip(self._inputs, self._values, strict=True))
-        self._writing.run(self._save, {self._prefix: prefix, **feeds})
+        self.training.run(self._save, {self._prefix: prefix})
         return os.fsencode(prefix)
 
     def close(self) -> None:
-        self._writing.close()
+        """There is nothing to close."""
 
     def __del__(self) -> None:
         """The base class would look for what its own constructor makes."""
@@ -126,15 +130,29 @@ class _WritingSession(v1.Session):
 class CheckpointWriter:
     """Writes one checkpoint at a time in a thread of its own."""
 
-    def __init__(self, saver: v1.train.Saver, graph: tf.Graph) -> None:
-        saved = SavedTensors.of(saver, graph)
+    def __init__(self, saver: v1.train.Saver) -> None:
+        """Adds its operations to the default graph; the Saver must be built."""
         self._saver = saver
-        self._graph = graph
+        self._graph = v1.get_default_graph()
+        saved = SavedTensors.of(saver, self._graph)
         self._snapshot = Snapshot(saved.tensors)
-        self._session = _WritingSession(saved, graph)
+        with tf.device("/cpu:0"):
+            prefix = v1.placeholder(tf.string, [])
+            save = tf.raw_ops.SaveV2(
+                prefix=prefix,
+                tensor_names=saved.names,
+                shape_and_slices=saved.slices,
+                tensors=self._snapshot.values,
+            )
+        self._session = _WritingSession(prefix, save)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._meta_graph: bytes | None = None
+
+    def open(self, session: v1.Session) -> None:
+        """Prepares for writing out of a new session."""
+        self._session.training = session
+        self._snapshot.allocate(session)
 
     @property
     def is_writing(self) -> bool:
@@ -144,7 +162,7 @@ class CheckpointWriter:
     def start(self, session: v1.Session, path: str, step: int, with_graph: bool) -> None:
         """Copies the variables of this moment and begins to write them; waits for an earlier write first."""
         self.wait()
-        self._session.hold(self._snapshot.take(session))
+        self._snapshot.take(session)
         if with_graph and self._meta_graph is None:
             with self._graph.as_default():
                 self._meta_graph = self._saver.export_meta_graph().SerializeToString()
@@ -170,7 +188,3 @@ class CheckpointWriter:
         if self._error is not None:
             error, self._error = self._error, None
             raise CheckpointError(f"a checkpoint could not be written: {error}") from error
-
-    def close(self) -> None:
-        """Frees the writer's session."""
-        self._session.close()
