@@ -21,6 +21,7 @@ from orchestrator.estimator.graph import (
     step_after,
     with_loss_metric,
 )
+from orchestrator.estimator.host_iterator import read_on_host
 from orchestrator.estimator.input_source import (
     InputSource,
     IteratorInitializerHook,
@@ -47,8 +48,8 @@ def build_replicated_training_graph(
     graph = tf.Graph()
     # Version 1 optimizers divide the loss by the number of replicas only in this context.
     with strategy._scale_loss_for_estimator_enabled(), entered(graph, strategy):
+        global_step = start_graph(model)  # first, as the seed is for the input too
         source = _distributed_input(model, input_fn, ModeKeys.TRAIN, strategy)
-        global_step = start_graph(model)
         read_step = strategy.extended.read_var(global_step)
         v1.add_to_collection(_STEP_READ_COLLECTION, read_step)
         spec = _call_on_replicas(model, source, ModeKeys.TRAIN, strategy)
@@ -102,6 +103,8 @@ def build_replicated_evaluation_graph(
 
 
 def _distributed_input(model: Model, input_fn: Callable[..., Any], mode: str, strategy: Any) -> InputSource:
+    if mode == ModeKeys.TRAIN and model.config.save_input_state:
+        return read_on_host(model, input_fn, mode, strategy)
     iterator = strategy.make_input_fn_iterator(lambda context: model.call_input_fn(input_fn, mode, context))
     features, labels = split_features_and_labels(iterator.get_next(), input_fn)
     hook = IteratorInitializerHook(iterator.initialize())

@@ -1,6 +1,6 @@
 """The hooks of a training session, in the order in which they run: the one place that says so.
 
-1. input initialisation
+1. input initialisation, and going to the input's saved position
 2. the vote on stopping, where tasks step together (alone, the loop looks at the request itself)
 3. the step limit
 4. the user's hooks, which see a bad loss before training ends for it
@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ from orchestrator.estimator.background_saving import (
 from orchestrator.estimator.checkpoint_saving import AgreedCheckpointSaver, CheckpointSaver, scratch_directory
 from orchestrator.estimator.graph import TrainingGraph
 from orchestrator.estimator.guards import AgreedStop, NanGuard, StepLimit
+from orchestrator.estimator.input_position import InputPosition, PositionFiles, PositionSaving
 from orchestrator.estimator.position import Position
 from orchestrator.estimator.progress import ProgressHook, ProgressReporter
 from orchestrator.estimator.stop_request import StopRequest
@@ -74,8 +76,9 @@ def training_hooks(parts: TrainingParts) -> list[Hook]:
     graph, request = parts.graph, parts.request
     from_spec = [*graph.training_hooks, *(graph.training_chief_hooks if parts.is_chief else ())]
     given = [*request.hooks, *from_spec]
-    savers = _savers(parts, given)
-    hooks: list[Hook] = list(graph.input.hooks)
+    inputs, position_saving = _inputs(parts, given)
+    savers = _savers(parts, given, position_saving)
+    hooks: list[Hook] = inputs
     if parts.together:
         hooks.append(_agreed_stop(parts, savers))
     hooks.append(StepLimit(parts.position, request.steps, request.max_steps))
@@ -86,6 +89,18 @@ def training_hooks(parts: TrainingParts) -> list[Hook]:
     hooks += savers
     hooks.append(ProgressHook(parts.position, parts.reporter))
     return hooks
+
+
+def _inputs(parts: TrainingParts, given: list[Hook]) -> tuple[list[Hook], list[Any]]:
+    """The hooks that start the input, and the listeners that save its position."""
+    config, source = parts.config, parts.graph.input
+    if not config.save_input_state:
+        return list(source.hooks), []
+    theirs = [hook for hook in given if isinstance(hook, v1.train.CheckpointSaverHook)]
+    checkpoint_path = theirs[0]._save_path if theirs else os.path.join(config.model_dir, "model.ckpt")
+    files = PositionFiles.of(config, checkpoint_path)
+    input_position = InputPosition(source, files, parts.position)
+    return [*source.hooks, input_position], [PositionSaving(input_position, files, parts.is_chief)]
 
 
 def _agreed_stop(parts: TrainingParts, savers: list[Hook]) -> Hook:
@@ -111,14 +126,15 @@ def _log_and_summaries(parts: TrainingParts) -> list[Hook]:
     return hooks
 
 
-def _savers(parts: TrainingParts, given: list[Hook]) -> list[Hook]:
+def _savers(parts: TrainingParts, given: list[Hook], position_saving: list[Any]) -> list[Hook]:
     """Our saver, unless the user brings one; the listeners go to whichever there is."""
     config, listeners = parts.config, list(parts.request.saving_listeners)
     theirs = [hook for hook in given if isinstance(hook, v1.train.CheckpointSaverHook)]
     wanted = config.save_checkpoints_secs or config.save_checkpoints_steps
     if theirs:
         known = theirs[0]._listeners  # TensorFlow has no public way to add one
-        known.extend(listener for listener in listeners if listener not in known)
+        kept = [listener for listener in known if not isinstance(listener, PositionSaving)]
+        known[:] = position_saving + kept + [listener for listener in listeners if listener not in kept]
         return []
     if not wanted:
         if listeners:
@@ -136,13 +152,13 @@ def _savers(parts: TrainingParts, given: list[Hook]) -> list[Hook]:
     }
     if parts.together:
         directory = config.model_dir if parts.is_chief else scratch_directory()
-        chiefs = listeners if parts.is_chief else []
+        listening = position_saving + (listeners if parts.is_chief else [])
         agreed = AgreedBackgroundCheckpointSaver if config.save_checkpoints_async else AgreedCheckpointSaver
-        return [agreed(parts.position, directory, listeners=chiefs, scratch=not parts.is_chief, **common)]
+        return [agreed(parts.position, directory, listeners=listening, scratch=not parts.is_chief, **common)]
     if not parts.is_chief:
         return []
     saver = BackgroundCheckpointSaver if config.save_checkpoints_async else CheckpointSaver
-    return [saver(parts.position, config.model_dir, listeners=listeners, **common)]
+    return [saver(parts.position, config.model_dir, listeners=position_saving + listeners, **common)]
 
 
 @contextlib.contextmanager
