@@ -186,6 +186,7 @@ def _job(
         model_dir=_place("--model-dir", model_dir, working_dir) or str(working_dir / "models" / config.name),
         data_dir=_place("--data-dir", options.data_dir, working_dir),
         env=config.env,
+        secret_env=config.secret_env,
         start_method=_START_METHODS[start_method] if start_method else None,
         prepare_command=prepare if target is not None and target.prepares_data else None,
         is_experiment=target is not None,

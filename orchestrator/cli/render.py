@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -47,7 +48,7 @@ def render(
         config, experiment, model_dir, run_dir, data_dir, tuple(overrides or ()), command_of(ctx)
     )
     resolved = resolve(options, need_packages=False)
-    plan = planned(resolved)
+    plan = masked(planned(resolved))
     if as_json:
         typer.echo(json.dumps(as_plain(resolved, plan), indent=2))
         return
@@ -65,6 +66,16 @@ def planned(resolved: ResolvedJob) -> LaunchPlan:
         launcher.close()
 
 
+def masked(plan: LaunchPlan) -> LaunchPlan:
+    """The plan without the values of secrets: for people, not for `submit`."""
+    masker = plan.job.masker()
+    tasks = tuple(
+        replace(task, env=masker.environment(task.env), command=tuple(map(masker.text, task.command)))
+        for task in plan.tasks
+    )
+    return replace(plan, tasks=tasks)
+
+
 def as_plain(resolved: ResolvedJob, plan: LaunchPlan) -> dict[str, Any]:
     """What `plan.json` of the run would hold, and what else `run` would write or do."""
     job = resolved.job
@@ -75,7 +86,7 @@ def as_plain(resolved: ResolvedJob, plan: LaunchPlan) -> dict[str, Any]:
         **value,
         "run_dir": str(job.run_dir),
         "prepare_command": list(job.prepare_command) if job.prepare_command else None,
-        "experiment": resolved.experiment,
+        "experiment": job.masker().plain(resolved.experiment),
         "notes": [*resolved.notes, *plan.notes, PORTS_NOTE],
     }
 
@@ -110,7 +121,7 @@ def _header(resolved: ResolvedJob, plan: LaunchPlan) -> Iterator[Text]:
     yield _line("strategy", f"{name} ({job.strategy} for restarts)")
     if resolved.target is not None:
         yield _line("experiment", str(resolved.target))
-        for key, value in resolved.config.params.items():
+        for key, value in job.masker().plain(resolved.config.params).items():
             yield _line("", f"{key} = {value!r}")
     yield _line("model dir", shown_path(job.model_dir))
     yield _line("run dir", shown_path(str(job.run_dir)))

@@ -130,9 +130,10 @@ def _conclude(resolved: ResolvedJob, result: RunResult, display: Display) -> Non
         display.say(f"  note    {note}", "yellow")
     if result.root_cause is not None:
         display.say("")
+        masker = resolved.job.masker()
         if result.why:
-            display.say(result.why)
-        for line in (render(result) or "").splitlines():
+            display.say(masker.text(result.why))
+        for line in masker.text(render(result) or "").splitlines():
             display.say(line, "red")
 
 

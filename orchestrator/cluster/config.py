@@ -332,6 +332,12 @@ class ClusterConfig(Section):
         default_factory=RunPolicySection, description="When to restart, and how long to wait."
     )
     env: Environment = Field(default_factory=dict, description="Environment variables of every task.")
+    secret_env: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Names of variables whose values are never shown, beside those named like TOKEN, SECRET,"
+        " PASSWORD, KEY or CREDENTIAL.",
+    )
     promote_worker_to_chief: bool = Field(
         default=False, description="Worker 0 becomes the chief, for a file that declares workers alone."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.records import Phase
+from orchestrator.cluster.secrets import Masker
 from orchestrator.cluster.spec import ClusterSpec
 from orchestrator.cluster.task import TaskId, TaskType
 
@@ -114,6 +116,8 @@ class Job:
     model_dir: str
     data_dir: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    secret_env: tuple[str, ...] = ()
+    """Variables whose values are never shown, beside those whose names say so."""
     start_method: StartMethod | None = None
     """None: fork where no GPU is visible, exec where one is."""
     prepare_command: tuple[str, ...] | None = None
@@ -122,6 +126,11 @@ class Job:
     """The command is our own train-and-evaluate program, which keeps progress and evaluation records."""
     launcher_options: Mapping[str, Any] = field(default_factory=dict)
     policy: RunPolicy = field(default_factory=RunPolicy)
+
+    def masker(self, environ: Mapping[str, str] | None = None) -> Masker:
+        """What hides the secrets of the job and of `environ` (that of this process by default)."""
+        of_tasks = (request.env for request in self.tasks.values())
+        return Masker([os.environ if environ is None else environ, self.env, *of_tasks], self.secret_env)
 
     @property
     def size(self) -> int:

@@ -34,6 +34,7 @@ class RunJournal:
     def __init__(self, job: Job, launcher: str, clock: Clock, observer: Observer) -> None:
         self._job = job
         self._launcher = launcher
+        self._masker = job.masker()
         self._clock = clock
         self._observer = observer
         self._run_dir = RunDir(job.run_dir)
@@ -89,7 +90,8 @@ class RunJournal:
 
     def event(self, kind: EventKind, text: str, task: TaskId | None = None, **data: Any) -> None:
         """Writes an event and tells the observer."""
-        event = RunEvent(self._clock.time(), kind, text, task, data)
+        data = self._masker.plain(data)
+        event = RunEvent(self._clock.time(), kind, self._masker.text(text), task, data)
         error = self._log.write(event)
         self._observer.event(event)
         if error is not None:
@@ -98,7 +100,7 @@ class RunJournal:
     def note(self, text: str, *, passing: bool = False) -> None:
         """Something that people should know, now and (unless it is `passing`) at the end."""
         if not passing:
-            self._notes.append(text)
+            self._notes.append(self._masker.text(text))
         self.event(EventKind.NOTE, text)
 
     def output(self, source: str, text: str) -> None:
@@ -138,7 +140,8 @@ class RunJournal:
 
     def left(self, row: TaskRow, decision: Decision, cause: RootCause) -> None:
         """A side-car is not restarted any more; the job goes on."""
-        self._notes.append(f"{decision.reason}. The job goes on without it.\n{cause.render()}")
+        text = f"{decision.reason}. The job goes on without it.\n{cause.render()}"
+        self._notes.append(self._masker.text(text))
         self.event(EventKind.TASK_LEFT, decision.reason, row.task, verdict=cause.render())
         self.save()
 

@@ -145,8 +145,9 @@ def tasks_as_json(views: tuple[TaskView, ...]) -> dict[str, dict[str, Any]]:
 
 
 def plan_as_json(plan: LaunchPlan) -> dict[str, Any]:
-    """A plan as plain JSON, as `plan.json` holds it."""
+    """A plan as plain JSON, as `plan.json` holds it; secrets are masked."""
     job = plan.job
+    masker = job.masker()
     return {
         "name": job.name,
         "attempt": plan.attempt,
@@ -155,7 +156,7 @@ def plan_as_json(plan: LaunchPlan) -> dict[str, Any]:
         "model_dir": job.model_dir,
         "data_dir": job.data_dir,
         "working_dir": str(job.working_dir),
-        "command": list(job.command),
+        "command": masker.plain(job.command),
         "policy": _plain(dataclasses.asdict(job.policy)),
         "cluster": plan.cluster.as_dict() if plan.cluster is not None else None,
         "notes": list(plan.notes),
@@ -163,8 +164,8 @@ def plan_as_json(plan: LaunchPlan) -> dict[str, Any]:
             str(task.task): {
                 "host": task.host,
                 "address": task.address,
-                "env": dict(task.env),
-                "command": list(task.command),
+                "env": masker.environment(task.env),
+                "command": masker.plain(task.command),
                 "start_method": task.start_method.value,
                 "why": task.why,
                 "log": str(task.log_path),

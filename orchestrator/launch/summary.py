@@ -63,7 +63,9 @@ def summary_as_json(job: Job, result: RunResult, now: float) -> dict[str, Any]:
 
 def write_summary(job: Job, result: RunResult, now: float) -> None:
     """Writes `summary.json`; OSError as the file system raises it."""
-    write_json_atomically(RunDir(job.run_dir).summary, summary_as_json(job, result, now))
+    value = summary_as_json(job, result, now)
+    texts = {key: job.masker().plain(value[key]) for key in ("why", "verdict", "notes")}
+    write_json_atomically(RunDir(job.run_dir).summary, {**value, **texts})
 
 
 def global_step(result: RunResult) -> int | None:

@@ -69,7 +69,8 @@ def verdict_as_json(job: Job, result: RunResult, now: float) -> dict[str, Any]:
 
 def write_verdict(job: Job, result: RunResult, now: float) -> None:
     """Writes `verdict.json`; OSError as the file system raises it."""
-    write_json_atomically(RunDir(job.run_dir).verdict, verdict_as_json(job, result, now))
+    value = job.masker().plain(verdict_as_json(job, result, now))
+    write_json_atomically(RunDir(job.run_dir).verdict, value)
 
 
 def _failure(cause: RootCause) -> dict[str, Any]:

@@ -1,0 +1,56 @@
+"""Values that must not be shown: passwords and the like, by the names of their variables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+MASK = "***"
+SHORTEST = 6
+"""Shorter values are masked beside their name only: as text they stand everywhere by chance."""
+_NAMES = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL)S?(_|$)", re.IGNORECASE)
+
+
+def is_secret(name: str, listed: Collection[str] = ()) -> bool:
+    """Whether the value of a variable of that name is a secret: by its name, or because it is `listed`."""
+    return name in listed or bool(_NAMES.search(name))
+
+
+class Masker:
+    """Hides the secrets of some environments, by name and wherever else their values stand."""
+
+    def __init__(self, environments: Iterable[Mapping[str, str]] = (), listed: Collection[str] = ()) -> None:
+        self._listed = frozenset(listed)
+        values = {
+            value
+            for env in environments
+            for name, value in env.items()
+            if is_secret(name, self._listed) and len(value) >= SHORTEST
+        }
+        longest_first = sorted(values, key=len, reverse=True)
+        self._values = re.compile("|".join(map(re.escape, longest_first))) if values else None
+
+    def text(self, text: str) -> str:
+        """`text` without the values of secrets."""
+        return text if self._values is None else self._values.sub(MASK, text)
+
+    def environment(self, env: Mapping[str, str]) -> dict[str, str]:
+        """`env` with its secrets masked, also where they are part of another variable's value."""
+        return {
+            name: MASK if is_secret(name, self._listed) and value else self.text(value)
+            for name, value in env.items()
+        }
+
+    def plain(self, value: Any) -> Any:
+        """The same for what JSON can hold: items of mappings by their key, all text by its content."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {key: MASK if self._hides(key, item) else self.plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.plain(item) for item in value]
+        return value
+
+    def _hides(self, key: Any, item: Any) -> bool:
+        return isinstance(item, str) and bool(item) and is_secret(str(key), self._listed)
