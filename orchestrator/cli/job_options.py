@@ -98,7 +98,8 @@ def resolve(
             f"--experiment {options.experiment} and a command after '--' are both given. A job runs one"
             " of the two."
         )
-    file = config_file.read(options.config, options.overrides)
+    overrides = options.overrides if options.command else options.warm_start.before(options.overrides)
+    file = config_file.read(options.config, overrides)
     config = file.config(for_command=bool(options.command))
     config = options.warm_start.applied_to(config, for_command=bool(options.command))
     _check_launcher(file, config)
@@ -276,8 +277,10 @@ def _notes(options: JobOptions, config: ClusterConfig) -> Iterator[str]:
         sections = ("params", "run_config", "warm_start")
         unseen = [name for name in sections if name in config.model_fields_set]
         if unseen:
-            yield f"{' and '.join(unseen)} of {options.config} are for experiments: the command does"
-            " not see them"
+            yield (
+                f"{' and '.join(unseen)} of {options.config} are for experiments:"
+                " the command does not see them"
+            )
         if config.strategy is not None and config.strategy.logical_devices is not None:
             yield "strategy.logical_devices is for experiments: the command makes its own devices"
     elif options.experiment and config.experiment not in (DEFAULT_EXPERIMENT, options.experiment):
