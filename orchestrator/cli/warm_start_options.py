@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,12 @@ class WarmStartOptions:
         names = ("checkpoint", "include", "exclude", "rename", "map", "on_mismatch")
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value}
+
+    def before(self, overrides: tuple[str, ...]) -> tuple[str, ...]:
+        """The `--set` options, and the checkpoint first, so that they may add to its warm start."""
+        if not self.checkpoint:
+            return overrides
+        return (f"warm_start.checkpoint={json.dumps(self.checkpoint)}", *overrides)
 
     def applied_to(self, config: ClusterConfig, *, for_command: bool) -> ClusterConfig:
         """The cluster file with these options in its `warm_start`.

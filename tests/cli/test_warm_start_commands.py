@@ -174,6 +174,14 @@ def test_options_alone_are_enough(place: Path, donor: str) -> None:
     }
 
 
+def test_set_may_add_to_the_warm_start_of_an_option(place: Path, donor: str) -> None:
+    given = WarmStartOptions(checkpoint="donor")
+    options = JobOptions(Path("cluster.yaml"), overrides=("warm_start.trainable=head",), warm_start=given)
+    resolved = resolve(options, working_dir=place)
+    assert resolved.experiment is not None
+    assert resolved.experiment["warm_start"]["trainable"] == ["head"]
+
+
 @pytest.mark.parametrize(
     ("text", "options", "words"),
     [
