@@ -29,7 +29,12 @@ def header(resolved: ResolvedJob) -> Iterator[str]:
     yield _line("run", shown_path(str(job.run_dir)))
     yield _line("model", shown_path(job.model_dir))
     for note in resolved.notes:
-        yield _line("note", note)
+        yield note_line(note)
+
+
+def note_line(note: str) -> str:
+    """Something that people should know before the start."""
+    return _line("note", note)
 
 
 def restart_rule(job: Job) -> str:
@@ -94,7 +99,7 @@ def shown_tasks(views: Sequence[TaskView]) -> tuple[list[TaskView], int]:
 
 
 def progress_line(snapshot: Snapshot) -> str:
-    """`step 420/1000  350 steps/s  loss 0.31  eta 0:02  |  step 400: accuracy 0.95`."""
+    """`step 420/1000  350 steps/s  11200 examples/s  loss 0.31  eta 0:02  |  step 400: accuracy 0.95`."""
     if snapshot.stop_seconds_left is not None and snapshot.phase is RunPhase.STOPPING:
         left = max(0.0, snapshot.stop_seconds_left)
         return f"stopping: waiting for a checkpoint, {left:.0f} s left; Ctrl-C again kills"
@@ -105,6 +110,8 @@ def progress_line(snapshot: Snapshot) -> str:
         words.append(f"step {snapshot.step}{most}")
     if lead is not None and lead.steps_per_second:
         words.append(f"{lead.steps_per_second:.4g} steps/s")
+    if lead is not None and lead.examples_per_second:
+        words.append(f"{lead.examples_per_second:.4g} examples/s")
     if lead is not None and lead.loss is not None:
         words.append(f"loss {lead.loss:.4g}")
     if snapshot.seconds_left and snapshot.phase is RunPhase.RUNNING:

@@ -40,12 +40,14 @@ from orchestrator.cluster.files import write_json_atomically
 from orchestrator.cluster.task import TaskId
 from orchestrator.errors import EnvironmentProblem, RunDirectoryError
 from orchestrator.launch.completion import EXIT_INTERRUPTED, EXIT_TERMINATED
+from orchestrator.launch.job import Job
 from orchestrator.launch.registry import make_launcher
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.run_result import RunResult, StopRequest
 from orchestrator.launch.summary import last_words, shown_path, write_summary
 from orchestrator.launch.supervisor import Supervisor
 from orchestrator.launch.verdict import render, write_verdict
+from orchestrator.launch.writer_lease import WriterLease
 
 
 def run(
@@ -89,13 +91,33 @@ def carry_out(resolved: ResolvedJob, console: Console) -> int:
     tasks = [TaskId(kind, i) for kind, request in job.tasks.items() for i in range(request.replicas)]
     display = make_display(console, tasks)
     _make_directories(resolved)
-    for number, line in enumerate(progress_text.header(resolved)):
-        display.say(line, "bold" if number == 0 else "")
-    supervisor = Supervisor(make_launcher(resolved.config.launcher, job.run_dir), job, observer=display)
-    with stop_signals(supervisor), display.open():
-        result = supervisor.run()
+    with held_model_dir(job) as (heartbeat, notes):
+        lines = [*progress_text.header(resolved), *(progress_text.note_line(note) for note in notes)]
+        for number, line in enumerate(lines):
+            display.say(line, "bold" if number == 0 else "")
+        launcher = make_launcher(resolved.config.launcher, job.run_dir)
+        supervisor = Supervisor(launcher, job, observer=display, heartbeat=heartbeat)
+        with stop_signals(supervisor), display.open():
+            result = supervisor.run()
     _conclude(resolved, result, display)
     return result.exit_code
+
+
+@contextlib.contextmanager
+def held_model_dir(job: Job) -> Iterator[tuple[Callable[[float], str | None], list[str]]]:
+    """The writer's lease on the model directory: how to renew it, and what to say about it.
+
+    Raises EnvironmentProblem when another run holds it. A URL has no lease.
+    """
+    if "://" in job.model_dir:
+        yield (lambda now: None), []
+        return
+    lease = WriterLease(Path(job.model_dir), job.run_dir)
+    note = lease.take()
+    try:
+        yield lease.renew, [note] if note is not None else []
+    finally:
+        lease.release()
 
 
 def _make_directories(resolved: ResolvedJob) -> None:

@@ -7,7 +7,7 @@ here. Time comes from a clock that is given, and passes in `Launcher.poll`.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.errors import PortError
@@ -48,7 +48,8 @@ PORT_TRIES = 3
 class Supervisor:
     """Runs one job on one launcher, once.
 
-    `request_stop` and `hurry` may be called from signal handlers; everything
+    `heartbeat` is called about twice a second with the monotonic time; what it
+    returns is noted. `request_stop` and `hurry` may be called from signal handlers; everything
     else happens in `run`.
     """
 
@@ -60,11 +61,13 @@ class Supervisor:
         clock: Clock | None = None,
         observer: Observer | None = None,
         rng: random.Random | None = None,
+        heartbeat: Callable[[float], str | None] = lambda now: None,
     ) -> None:
         self._launcher = launcher
         self._job = job
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()
+        self._heartbeat = heartbeat
         self._run_dir = RunDir(job.run_dir)
         self._journal = RunJournal(job, launcher.name, self._clock, observer or SilentObserver())
         self._stop_request: StopRequest | None = None
@@ -230,6 +233,9 @@ class Supervisor:
         """Reads records, tells the display, and watches the time limits."""
         self._table.read_records(row for row in self._table if row.running)
         self._launcher.sample(now)
+        trouble = self._heartbeat(now)
+        if trouble is not None:
+            self._journal.note(trouble)
         self._journal.progress(None if self._ending is None else self._ending.kill_at - now)
         if self._ending is not None:
             return

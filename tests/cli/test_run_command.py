@@ -277,3 +277,20 @@ def test_a_run_directory_is_used_once(place: Path) -> None:
     assert again.returncode == 3
     assert "already holds a run" in again.stderr
     assert "Traceback" not in again.stderr
+
+
+def test_two_runs_do_not_share_a_model_directory(place: Path) -> None:
+    with Launched(place, "small.yaml", "--model-dir", "model", "--", sys.executable, "obeys.py") as first:
+        first.wait_for_phase(RunPhase.RUNNING)
+        second = orchestrator(
+            "run", "small.yaml", "--model-dir", "model", "--run-dir", "two", "--", "true", cwd=place
+        )
+        assert second.returncode == 3
+        assert f"in use by process {first.process.pid} on " in second.stderr
+        first.signal(signal.SIGKILL)
+        first.process.wait(60)
+        third = orchestrator(
+            "run", "small.yaml", "--model-dir", "model", "--run-dir", "three", "--", "true", cwd=place
+        )
+        assert third.returncode == 0, third.stderr
+        assert f"took over the model directory of process {first.process.pid}" in third.stdout
