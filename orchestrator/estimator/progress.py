@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from orchestrator.cluster.records import EvaluationRecord, Phase, ProgressRecord, TaskEnvironment
+from orchestrator.estimator.batch_size import BatchSize
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.position import Position, SleepingHook
 from orchestrator.estimator.triggers import Trigger, Wake
@@ -71,14 +73,16 @@ class ProgressReporter:
         finally:
             self.enter(before)
 
-    def stepped(self, step: int, loss: Any) -> None:
-        """A training step is done."""
+    def stepped(self, step: int, loss: Any, batch_size: int | None = None) -> None:
+        """A training step of `batch_size` examples is done."""
         rate = self._rate.measure(step, self._clock())
+        examples = None if rate is None or batch_size is None else rate * batch_size
         self.update(
             phase=Phase.STEPPING,
             step=step,
             loss=as_float(loss),
             steps_per_second=rate if rate is not None else self._record.steps_per_second,
+            examples_per_second=examples if rate is not None else self._record.examples_per_second,
         )
 
     def batch_done(self, batches: int) -> None:
@@ -125,18 +129,27 @@ def as_float(value: Any) -> float | None:
 
 
 class ProgressHook(SleepingHook):
-    """Reports step and loss about once a second, and every checkpoint."""
+    """Reports step, loss and rates about once a second, and every checkpoint."""
 
-    def __init__(self, position: Position, reporter: ProgressReporter) -> None:
+    def __init__(self, position: Position, reporter: ProgressReporter, batch_size: BatchSize) -> None:
         self._position = position
         self._reporter = reporter
+        self._batch_size = batch_size
         self._trigger = Trigger(seconds=RECORD_SECONDS)
+
+    def begin(self) -> None:
+        self._batch_size.begin()
 
     def wake(self) -> Wake:
         return self._trigger.wake()
 
+    def before_run(self, run_context: Any) -> Any:
+        tensor = self._batch_size.tensor
+        return None if tensor is None else tf.compat.v1.train.SessionRunArgs(tensor)
+
     def after_run(self, run_context: Any, run_values: Any) -> None:
+        self._batch_size.note(run_values.results)
         now = self._position.clock()
         if self._trigger.due(self._position.step, now):
             self._trigger.fire(self._position.step, now)
-            self._reporter.stepped(self._position.step, self._position.loss)
+            self._reporter.stepped(self._position.step, self._position.loss, self._batch_size.known)

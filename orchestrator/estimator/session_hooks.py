@@ -8,7 +8,7 @@
 6. the hooks of the EstimatorSpec
 7. log lines and summaries
 8. the checkpoint saver, with its listeners
-9. the progress record
+9. the progress record, and its display where there is no launcher
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ from orchestrator.estimator.background_saving import (
     AgreedBackgroundCheckpointSaver,
     BackgroundCheckpointSaver,
 )
+from orchestrator.estimator.batch_size import BatchSize
 from orchestrator.estimator.checkpoint_saving import AgreedCheckpointSaver, CheckpointSaver, scratch_directory
 from orchestrator.estimator.graph import TrainingGraph
 from orchestrator.estimator.guards import AgreedStop, NanGuard, StepLimit
 from orchestrator.estimator.input_position import InputPosition, PositionFiles, PositionSaving
 from orchestrator.estimator.position import Position
 from orchestrator.estimator.progress import ProgressHook, ProgressReporter
+from orchestrator.estimator.progress_display import display_for
 from orchestrator.estimator.stop_request import StopRequest
 from orchestrator.estimator.training_log import LossLog, StepRate, SummaryWriting
 from orchestrator.estimator.triggers import Trigger
@@ -81,13 +83,17 @@ def training_hooks(parts: TrainingParts) -> list[Hook]:
     hooks: list[Hook] = inputs
     if parts.together:
         hooks.append(_agreed_stop(parts, savers))
-    hooks.append(StepLimit(parts.position, request.steps, request.max_steps))
+    limit = StepLimit(parts.position, request.steps, request.max_steps)
+    hooks.append(limit)
     hooks += request.hooks
     hooks.append(NanGuard(graph.loss))
     hooks += from_spec
     hooks += _log_and_summaries(parts)
     hooks += savers
-    hooks.append(ProgressHook(parts.position, parts.reporter))
+    hooks.append(ProgressHook(parts.position, parts.reporter, BatchSize(graph)))
+    if parts.config.log_step_count_steps:
+        under_launcher = parts.config.task_environment is not None
+        hooks += display_for(parts.position, parts.reporter, limit, under_launcher)
     return hooks
 
 

@@ -38,6 +38,12 @@ def test_the_progress_line_says_what_matters() -> None:
     assert line == "step 400/1000  300 steps/s  loss 0.3123  2.0 s left  | step 200: accuracy 0.95  loss 1.5"
 
 
+def test_the_progress_line_counts_examples_where_the_task_does() -> None:
+    record = ProgressRecord(Phase.STEPPING, 1.0, 400, steps_per_second=300.0, examples_per_second=9600.0)
+    snapshot = Snapshot(RunPhase.RUNNING, 0, (TaskView(task("chief-0"), "running", progress=record),))
+    assert progress_line(snapshot) == "step 400  300 steps/s  9600 examples/s"
+
+
 @pytest.mark.parametrize(
     ("snapshot", "expected"),
     [
