@@ -2,16 +2,67 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
 
 import tensorflow as tf
 
-from orchestrator.errors import NotTrained
+from orchestrator.errors import CheckpointError, NotTrained, near_miss
+from orchestrator.estimator.logger import log
+from orchestrator.warm_start.tensor_bundle import TensorBundleReader
+
+v1 = tf.compat.v1
+_INDEX = re.compile(r"-(\d+)\.index$")
+_told: set[str] = set()
 
 
 def newest(model_dir: str) -> str | None:
-    """The prefix of the newest checkpoint by the directory's own state file, or None."""
-    return tf.train.latest_checkpoint(model_dir)
+    """The prefix of the newest complete checkpoint; None where there is none at all.
+
+    Damaged ones are passed over, which is said once. Raises CheckpointError
+    where all are damaged: training from the start would overwrite them.
+    """
+    damage: dict[str, str] = {}
+    for prefix in reversed(_candidates(model_dir)):
+        reason = _damage(prefix)
+        if reason is None:
+            _tell(damage, prefix)
+            return prefix
+        damage[prefix] = reason
+    if damage:
+        raise CheckpointError(
+            f"no checkpoint in {model_dir} can be read: {'; '.join(damage.values())}."
+            " Mend or remove them, or use another model_dir."
+        )
+    return None
+
+
+def _candidates(model_dir: str) -> list[str]:
+    """Checkpoints whose files exist, oldest first; by their names where the state file is damaged."""
+    listed = [prefix for prefix in kept(model_dir) if v1.train.checkpoint_exists(prefix)]
+    if listed or tf.train.get_checkpoint_state(model_dir) is not None:
+        return listed
+    if not tf.io.gfile.exists(os.path.join(model_dir, "checkpoint")):
+        return []
+    found = [(_INDEX.search(name), name) for name in tf.io.gfile.listdir(model_dir)]
+    numbered = sorted((int(match[1]), name.removesuffix(".index")) for match, name in found if match)
+    return [os.path.join(model_dir, name) for _, name in numbered]
+
+
+def _damage(prefix: str) -> str | None:
+    try:
+        TensorBundleReader(prefix).close()
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def _tell(damage: dict[str, str], used: str) -> None:
+    for prefix, reason in damage.items():
+        if prefix not in _told:
+            _told.add(prefix)
+            log.warning("A damaged checkpoint is passed over, %s is used instead. %s", used, reason)
 
 
 def kept(model_dir: str) -> list[str]:
@@ -33,12 +84,34 @@ def global_step_of(checkpoint: str | None) -> int:
     if not checkpoint:
         return 0
     try:
-        return int(tf.train.load_variable(checkpoint, tf.compat.v1.GraphKeys.GLOBAL_STEP))
+        return int(tf.train.load_variable(checkpoint, v1.GraphKeys.GLOBAL_STEP))
     except (ValueError, RuntimeError, tf.errors.OpError):
         return 0
 
 
 def recover_kept(saver: Any, model_dir: str) -> None:
     """Lets the saver delete checkpoints of earlier runs when they are too many."""
-    if isinstance(saver, tf.compat.v1.train.Saver):
+    if isinstance(saver, v1.train.Saver):
         saver.recover_last_checkpoints(kept(model_dir))
+
+
+def saved_name(variable: Any) -> str:
+    """The name that a checkpoint has for a variable: of the whole, where this is a part."""
+    whole = getattr(variable, "_save_slice_info", None)
+    return whole.full_name if whole is not None else variable.name.partition(":")[0]
+
+
+def misfits(checkpoint: str, variables: list[Any]) -> str | None:
+    """What keeps a checkpoint from being restored into these variables; None where nothing does."""
+    shapes = dict(tf.train.list_variables(checkpoint))
+    missing, different = [], []
+    for variable in variables:
+        name = saved_name(variable)
+        whole = getattr(variable, "_save_slice_info", None)
+        shape = list(whole.full_shape) if whole is not None else variable.shape.as_list()
+        if name not in shapes:
+            missing.append(f"{name}{near_miss(name, shapes)}")
+        elif None not in shape and list(shapes[name]) != shape:
+            different.append(f"{name} has shape {shape} in the model and {shapes[name]} in the checkpoint")
+    lines = [f"not in the checkpoint: {', '.join(missing)}"] if missing else []
+    return "; ".join([*lines, *different]) or None

@@ -8,11 +8,22 @@ from typing import Any
 
 import tensorflow as tf
 
+from orchestrator.errors import CheckpointError
+from orchestrator.estimator import checkpoints
+from orchestrator.estimator.checkpoint_writer import saved_names
+
 v1 = tf.compat.v1
 
 
 CHIEF_POLL_SECONDS = 0.5
 """How often a worker looks whether the chief has initialised the variables; TensorFlow's default is 30 s."""
+
+
+class CheckpointMisfit(CheckpointError, tf.errors.InvalidArgumentError):
+    """A checkpoint of another model; also the error that TensorFlow has for it."""
+
+    def __init__(self, message: str) -> None:
+        tf.errors.InvalidArgumentError.__init__(self, None, None, message)
 
 
 @dataclass(frozen=True)
@@ -40,12 +51,15 @@ def open_as_chief(
     """A session whose variables are restored from `find_checkpoint()`, or initialised where that is None.
 
     Where nothing is restored, `warm_start` and then the scaffold's `init_fn`
-    run after initialisation. Raises RuntimeError, as TensorFlow does, when
-    variables are still uninitialised afterwards.
+    run after initialisation. Raises CheckpointMisfit where the checkpoint is of
+    another model, and RuntimeError, as TensorFlow does, when variables are
+    still uninitialised afterwards.
     """
     finalize(scaffold)
     checkpoint = find_checkpoint()
-    session = _manager(scaffold).prepare_session(
+    if checkpoint is not None:
+        _refuse_misfit(checkpoint, scaffold.saver)
+    return _manager(scaffold).prepare_session(
         target.master,
         saver=scaffold.saver,
         checkpoint_filename_with_path=checkpoint,
@@ -54,7 +68,20 @@ def open_as_chief(
         init_feed_dict=scaffold.init_feed_dict,
         init_fn=_one_after_the_other(warm_start, scaffold.init_fn),
     )
-    return session
+
+
+def _refuse_misfit(checkpoint: str, saver: Any) -> None:
+    """TensorFlow itself would restore a variable of another shape without a word."""
+    restored = set(saved_names(saver, v1.get_default_graph()))
+    variables = [
+        variable for variable in v1.global_variables() if checkpoints.saved_name(variable) in restored
+    ]
+    misfits = checkpoints.misfits(checkpoint, variables)
+    if misfits is not None:
+        raise CheckpointMisfit(
+            f"Restoring from checkpoint failed: there is a mismatch between {checkpoint} and what model_fn"
+            f" builds: {misfits}. Use another model_dir, or model_fn as it was."
+        )
 
 
 def _one_after_the_other(
