@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from orchestrator.errors import CheckpointError
 from orchestrator.estimator import checkpoints
-from orchestrator.estimator.checkpoint_writer import saved_names
+from orchestrator.estimator.checkpoint_writer import SavedTensors
 
 v1 = tf.compat.v1
 
@@ -72,7 +73,9 @@ def open_as_chief(
 
 def _refuse_misfit(checkpoint: str, saver: Any) -> None:
     """TensorFlow itself would restore a variable of another shape without a word."""
-    restored = set(saved_names(saver, v1.get_default_graph()))
+    if not isinstance(saver, v1.train.Saver):
+        return
+    restored = {os.fsdecode(name) for name in SavedTensors.of(saver, v1.get_default_graph()).names}
     variables = [
         variable for variable in v1.global_variables() if checkpoints.saved_name(variable) in restored
     ]
