@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.errors import CheckpointError, InvalidArgument
+from orchestrator.estimator.checkpoint_writer import write_whole
 from orchestrator.estimator.input_source import InputSource
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.position import Position
@@ -62,10 +63,7 @@ class PositionFiles:
         """Writes the file, complete or not at all."""
         path = self.path(step)
         tf.io.gfile.makedirs(os.path.dirname(path))
-        unfinished = f"{path}.unfinished"
-        with tf.io.gfile.GFile(unfinished, "wb") as stream:
-            stream.write(state)
-        tf.io.gfile.rename(unfinished, path, overwrite=True)
+        write_whole(path, state)
 
     def read(self, step: int) -> bytes | None:
         """What was written for that step; None where there is no such file."""

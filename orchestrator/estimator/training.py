@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from orchestrator.cluster.records import Phase
 from orchestrator.estimator import checkpoints, progress_display, stop_request
+from orchestrator.estimator.background_saving import finishing_writes
 from orchestrator.estimator.executor import run_in_one_thread_if_small
 from orchestrator.estimator.graph import TrainingGraph, build_training_graph
 from orchestrator.estimator.guards import refuse_nan
@@ -63,7 +64,7 @@ def train(model: Model, input_fn: Callable[..., Any], request: TrainingRequest) 
         )
         hooks = training_hooks(parts)
         add_loop(graph, model, hooks)
-        with progress_display.shown(hooks):
+        with progress_display.shown(hooks), finishing_writes(hooks):
             return TrainingLoop(parts, _session_opener(model, graph, strategy), hooks).run()
 
 
