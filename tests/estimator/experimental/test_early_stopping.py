@@ -19,7 +19,11 @@ from orchestrator.estimator.experimental.early_stopping import (
     stop_if_no_increase_hook,
     threshold_crossed,
 )
-from orchestrator.estimator.experimental.early_stopping_hooks import FollowStopHook, stop_flag
+from orchestrator.estimator.experimental.early_stopping_hooks import (
+    FollowStopHook,
+    VotedStopHook,
+    stop_flag,
+)
 from orchestrator.estimator.run_config import RunConfig
 from tests.estimator import linear_model
 
@@ -138,3 +142,19 @@ def test_a_worker_follows_the_flag() -> None:
 def test_wrong_arguments(estimator: Estimator, arguments: Any, error: type, text: str) -> None:
     with pytest.raises(error, match=text):
         make_early_stopping_hook(**{"estimator": estimator, "should_stop_fn": bool, **arguments})
+
+
+@pytest.mark.parametrize("voted", [False, True])
+def test_replicas_stop_together(tmp_path: Path, voted: bool) -> None:
+    strategy = v1.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+    config = RunConfig(save_checkpoints_steps=100, train_distribute=strategy)
+    estimator = Estimator(linear_model.model_fn, str(tmp_path), config)
+    answers = iter([False, False, True, True])
+    if voted:
+        hook: Any = VotedStopHook(lambda: next(answers), None, 2)
+    else:
+        hook = make_early_stopping_hook(
+            estimator, lambda: next(answers), run_every_secs=None, run_every_steps=2
+        )
+    # Asked after steps 1, 3 and 5; a vote is counted in the step after it.
+    assert train(estimator, hook) == (6 if voted else 5)
