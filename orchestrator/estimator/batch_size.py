@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from orchestrator.estimator.graph import TrainingGraph
 from orchestrator.estimator.graph_walk import ancestors
+from orchestrator.estimator.input_source import leaves
 
 
 class BatchSize:
@@ -42,12 +43,12 @@ def _parts_of_batch(graph: TrainingGraph) -> list[Any]:
 
     Fetching the size of an unread batch would take it from the input.
     """
-    leaves = tf.nest.flatten(graph.input.features)
-    if not leaves:
+    features = leaves(graph.input.features)
+    if not features:
         return []
-    parts = [leaves[0]]
+    parts = [features[0]]
     if graph.strategy is not None:
-        parts = list(graph.strategy.experimental_local_results(leaves[0]))
+        parts = list(graph.strategy.experimental_local_results(features[0]))
     if not all(isinstance(part, (tf.Tensor, tf.SparseTensor, tf.RaggedTensor)) for part in parts):
         return []
     if any(isinstance(part, tf.Tensor) and part.shape.rank == 0 for part in parts):

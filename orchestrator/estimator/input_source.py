@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,9 +89,16 @@ def _initializer_hooks(iterator: Any) -> list[tf.compat.v1.train.SessionRunHook]
     return [IteratorInitializerHook(initializer)] if initializer is not None else []
 
 
+def leaves(features: Any) -> list[Any]:
+    """The tensors in features of any nesting; keys of a dict need not be comparable (tf.nest sorts them)."""
+    if isinstance(features, Mapping):
+        return [leaf for value in features.values() for leaf in leaves(value)]
+    return list(tf.nest.flatten(features))
+
+
 def ends_by_itself(features: Any) -> bool:
     """Whether these features come from a Dataset or a queue, which can run out."""
-    tensors = [t for t in tf.nest.flatten(features) if isinstance(t, tf.Tensor)]
+    tensors = [tensor for tensor in leaves(features) if isinstance(tensor, tf.Tensor)]
     if any(t.op.type == "IteratorGetNext" for t in tensors):
         return True
     return bool(tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.QUEUE_RUNNERS))
