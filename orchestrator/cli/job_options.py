@@ -34,7 +34,15 @@ from orchestrator.cluster.mistake import Mistake
 from orchestrator.cluster.task import TaskType
 from orchestrator.cluster.topology import training_tasks
 from orchestrator.errors import ConfigError, ExperimentError, near_miss
-from orchestrator.launch.job import HangLimits, Job, RunPolicy, StartMethod, StrategyKind, TaskRequest
+from orchestrator.launch.job import (
+    HangLimits,
+    Job,
+    LogLimits,
+    RunPolicy,
+    StartMethod,
+    StrategyKind,
+    TaskRequest,
+)
 from orchestrator.launch.registry import known_launchers
 from orchestrator.launch.run_dir import RunDir
 
@@ -192,6 +200,7 @@ def _job(
         prepare_command=prepare if target is not None and target.prepares_data else None,
         is_experiment=target is not None,
         policy=_policy(config.run_policy),
+        log_limits=LogLimits(config.logs.max_size, config.logs.keep),
     )
 
 

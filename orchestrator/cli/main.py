@@ -11,7 +11,18 @@ from rich.console import Console
 from rich.text import Text
 
 import orchestrator
-from orchestrator.cli import check, inspect, logs, render, run, schema, status, stop, warm_start_plan
+from orchestrator.cli import (
+    check,
+    inspect,
+    list_runs,
+    logs,
+    render,
+    run,
+    schema,
+    status,
+    stop,
+    warm_start_plan,
+)
 from orchestrator.cli.arguments import CommandAfterDashes
 from orchestrator.errors import OrchestratorError
 from orchestrator.launch.completion import EXIT_INTERRUPTED
@@ -27,6 +38,7 @@ app.command("run", cls=CommandAfterDashes)(run.run)
 app.command("render", cls=CommandAfterDashes)(render.render)
 app.command("check", cls=CommandAfterDashes)(check.check)
 app.command("status")(status.status)
+app.command("list")(list_runs.list_runs)
 app.command("logs")(logs.logs)
 app.command("stop")(stop.stop)
 app.command("inspect")(inspect.inspect)

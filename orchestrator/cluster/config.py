@@ -287,6 +287,17 @@ class RunPolicySection(Section):
     )
 
 
+class LogSection(Section):
+    """The logs of tasks."""
+
+    max_size: Size | None = Field(
+        default="100MiB",
+        validate_default=True,
+        description="Size at which a log is put aside for a new one; null: never.",
+    )
+    keep: Annotated[int, Field(ge=0)] = Field(default=3, description="How many older logs of a task stay.")
+
+
 class LocalSection(Section):
     """Options of the local launcher."""
 
@@ -338,6 +349,7 @@ class ClusterConfig(Section):
         description="Names of variables whose values are never shown, beside those named like TOKEN, SECRET,"
         " PASSWORD, KEY or CREDENTIAL.",
     )
+    logs: Annotated[LogSection, _Null] = Field(default_factory=LogSection, description="The logs of tasks.")
     promote_worker_to_chief: bool = Field(
         default=False, description="Worker 0 becomes the chief, for a file that declares workers alone."
     )

@@ -104,6 +104,16 @@ class RunPolicy:
 
 
 @dataclass(frozen=True)
+class LogLimits:
+    """When the log of a task is put aside for a new one."""
+
+    max_bytes: int | None = 100 * 2**20
+    """None: never."""
+    keep: int = 3
+    """So many older ones stay beside it, as `<task>.log.1` (the newest) and on."""
+
+
+@dataclass(frozen=True)
 class Job:
     """One command on one cluster. Pure data: can be rendered, saved and compared."""
 
@@ -126,6 +136,7 @@ class Job:
     """The command is our own train-and-evaluate program, which keeps progress and evaluation records."""
     launcher_options: Mapping[str, Any] = field(default_factory=dict)
     policy: RunPolicy = field(default_factory=RunPolicy)
+    log_limits: LogLimits = field(default_factory=LogLimits)
 
     def masker(self, environ: Mapping[str, str] | None = None) -> Masker:
         """What hides the secrets of the job and of `environ` (that of this process by default)."""

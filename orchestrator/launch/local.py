@@ -249,7 +249,9 @@ class LocalLauncher:
         except OSError as error:
             self._events.append(LauncherNote(f"old records of {task} stay: {error.strerror}"))
         start = self._starts.get(task, 0)
-        process = TaskProcess(next(self._ids), task_plan, plan.attempt, start, records)
+        process = TaskProcess(
+            next(self._ids), task_plan, plan.attempt, start, records, limits=plan.job.log_limits
+        )
         self._starts[task] = start + 1
         self._running[task] = process
         self._begin(process, task_environment(task_plan, self._environ), plan.job.working_dir)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from orchestrator.cluster.records import CONTROL_STOP, ExitRecord, TaskRecords
 from orchestrator.launch.control_channel import Message
-from orchestrator.launch.job import StartMethod, TaskPlan
+from orchestrator.launch.job import LogLimits, StartMethod, TaskPlan
 from orchestrator.launch.launcher import (
     LauncherNote,
     PreparationExited,
@@ -37,14 +37,19 @@ class LocalProcess(ABC):
     """
 
     def __init__(
-        self, id: int, label: str, command: tuple[str, ...], method: StartMethod, log_path: Path
+        self,
+        id: int,
+        label: str,
+        command: tuple[str, ...],
+        method: StartMethod,
+        log: LogFile,
     ) -> None:
         self.id = id
         self.label = label
         self.command = command
         self.method = method
         self.request: Message = {}
-        self.output = OutputPipe(LogFile(log_path))
+        self.output = OutputPipe(log)
         self.pid = 0
         """0 until it exists."""
         self.sent = False
@@ -176,8 +181,18 @@ class LocalProcess(ABC):
 class TaskProcess(LocalProcess):
     """One start of a task."""
 
-    def __init__(self, id: int, plan: TaskPlan, attempt: int, start: int, records: TaskRecords) -> None:
-        super().__init__(id, str(plan.task), plan.command, plan.start_method, plan.log_path)
+    def __init__(
+        self,
+        id: int,
+        plan: TaskPlan,
+        attempt: int,
+        start: int,
+        records: TaskRecords,
+        *,
+        limits: LogLimits,
+    ) -> None:
+        log = LogFile(plan.log_path, limits)
+        super().__init__(id, str(plan.task), plan.command, plan.start_method, log)
         self.task = plan.task
         self._why = plan.why
         self._attempt = attempt
@@ -210,7 +225,7 @@ class Preparation(LocalProcess):
     def __init__(
         self, id: int, log_path: Path, command: tuple[str, ...], method: StartMethod, why: str
     ) -> None:
-        super().__init__(id, "prepare", command, method, log_path)
+        super().__init__(id, "prepare", command, method, LogFile(log_path))
         self.why = why
 
     def _started(self, method: StartMethod, why: str | None) -> list[TaskEvent]:

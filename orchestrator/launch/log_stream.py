@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,15 +18,47 @@ _CHUNK = 256 * 1024
 Key = TypeVar("Key", bound=Hashable)
 
 
-def tail(path: Path, lines: int, since: int = 0, limit: int = TAIL_BYTES) -> tuple[str, ...]:
-    """The last `lines` lines of a log behind byte `since`, reading at most `limit` bytes.
+@dataclass(frozen=True)
+class LogMark:
+    """A place in a log: what is written from now on comes behind it."""
 
-    Empty when there is no log; a log shorter than `since` was replaced and counts whole.
+    inode: int = 0
+    size: int = 0
+
+    @staticmethod
+    def end_of(path: Path) -> LogMark:
+        """The present end of a log; the beginning where there is none."""
+        try:
+            status = path.stat()
+        except OSError:
+            return LogMark()
+        return LogMark(status.st_ino, status.st_size)
+
+
+def older_log(path: Path, age: int) -> Path:
+    """The log that was put aside `age` times ago; 0 is the present one."""
+    return path if age == 0 else path.with_name(f"{path.name}.{age}")
+
+
+def tail(path: Path, lines: int, since: LogMark | None = None, limit: int = TAIL_BYTES) -> tuple[str, ...]:
+    """The last `lines` lines of a log behind `since`, reading at most `limit` bytes of a file.
+
+    Empty when there is no log. One that was put aside since the mark counts too.
     """
+    mark = since or LogMark()
+    found = _tail_of_file(path, lines, mark, limit)
+    before = older_log(path, 1)
+    if len(found) < lines and mark.inode and LogMark.end_of(path).inode != mark.inode:
+        found = (*_tail_of_file(before, lines - len(found), mark, limit), *found)
+    return found
+
+
+def _tail_of_file(path: Path, lines: int, mark: LogMark, limit: int) -> tuple[str, ...]:
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
-            first = since if since <= size else 0
+            same = os.fstat(stream.fileno()).st_ino == mark.inode and mark.size <= size
+            first = mark.size if same else 0
             start = max(first, size - limit)
             stream.seek(start)
             data = stream.read()
@@ -37,7 +71,7 @@ def tail(path: Path, lines: int, since: int = 0, limit: int = TAIL_BYTES) -> tup
 
 
 class LineReader:
-    """Whole lines of a growing file; starts anew when the file was replaced or cut."""
+    """Whole lines of a growing log, those put aside first; starts anew when it was replaced or cut."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -61,17 +95,46 @@ class LineReader:
         return [rest.decode("utf-8", errors="replace")] if rest else []
 
     def _read_chunk(self) -> bytes:
+        while True:
+            files = [path for path in _with_older(self._path) if LogMark.end_of(path).inode]
+            at = next((i for i, p in enumerate(files) if LogMark.end_of(p).inode == self._inode), None)
+            if at is None:  # the first call, or what was read last is gone
+                if not files:
+                    return b""
+                self._start_with(files[-1 if self._inode is not None else 0])
+                continue
+            data = self._read_from(files[at])
+            if data or at == len(files) - 1:
+                return data
+            self._inode, self._position = LogMark.end_of(files[at + 1]).inode, 0
+
+    def _start_with(self, path: Path) -> None:
+        self._inode, self._position, self._rest = LogMark.end_of(path).inode, 0, b""
+
+    def _read_from(self, path: Path) -> bytes:
         try:
-            with self._path.open("rb") as stream:
+            with path.open("rb") as stream:
                 status = os.fstat(stream.fileno())
-                if status.st_ino != self._inode or status.st_size < self._position:
-                    self._inode, self._position, self._rest = status.st_ino, 0, b""
+                if status.st_ino != self._inode:
+                    return b""  # put aside this very moment: the next call finds it
+                if status.st_size < self._position:
+                    self._position, self._rest = 0, b""
                 stream.seek(self._position)
                 data = stream.read(_CHUNK)
         except OSError:
             return b""
         self._position += len(data)
         return data
+
+
+def _with_older(path: Path) -> list[Path]:
+    """The files of a log, the oldest first."""
+    found = []
+    for age in itertools.count(1):
+        if not older_log(path, age).exists():
+            break
+        found.append(older_log(path, age))
+    return [*reversed(found), path]
 
 
 def prefix_width(tasks: Sequence[TaskId]) -> int:

@@ -183,7 +183,7 @@ def find_run(text: str, runs: Path = Path("runs")) -> RunDir:
     for candidate in (Path(text), runs / text):
         if RunDir(candidate).launcher.exists():
             return RunDir(candidate.absolute())
-    found = _runs_under(runs)
+    found = runs_under(runs)
     named = [path for path in found if path.name.startswith(f"{text}-")]
     if named:
         return RunDir(named[0].absolute())
@@ -191,7 +191,7 @@ def find_run(text: str, runs: Path = Path("runs")) -> RunDir:
     raise RunDirectoryError(f"there is no run '{text}', neither as a path nor under {runs}/.{hint}")
 
 
-def _runs_under(runs: Path) -> list[Path]:
+def runs_under(runs: Path) -> list[Path]:
     """Run directories under `runs`, the newest first."""
     try:
         found = [path for path in runs.iterdir() if RunDir(path).launcher.exists()]

@@ -6,8 +6,11 @@ import codecs
 import fcntl
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from orchestrator.launch.job import LogLimits
+from orchestrator.launch.log_stream import older_log
 
 MAX_LINE_BYTES = 64 * 1024
 """A line longer than that is passed on in pieces."""
@@ -47,11 +50,13 @@ class LogFile:
     """
 
     path: Path
+    limits: LogLimits = field(default_factory=LogLimits)
     lost_bytes: int = 0
     error: str | None = None
     """Why the log is incomplete, as the system says it; None while it is complete."""
     _fd: int | None = None
     _ends_line: bool = True
+    _size: int = 0
     _gap: int = 0
     """Bytes lost since the last that were written."""
 
@@ -65,6 +70,9 @@ class LogFile:
                 self._ends_line = rest[written - 1] == 0x0A
                 self._gap = 0
                 rest = rest[written:]
+                self._size += written
+            if self._ends_line and self.limits.max_bytes and self._size >= self.limits.max_bytes:
+                self._rotate()
         except OSError as error:
             lost = min(len(rest), len(data))
             self.lost_bytes += lost
@@ -77,9 +85,23 @@ class LogFile:
             return
         if not self._ends_line:
             self.append(b"\n")
-        os.close(self._fd)
-        self._fd = None
+        self._close()
         self._ends_line = True
+
+    def _rotate(self) -> None:
+        """Puts the log aside under the name of an older one, and forgets the oldest."""
+        self._close()
+        for age in range(self.limits.keep, 0, -1):
+            newer = older_log(self.path, age - 1)
+            if newer.exists():
+                os.replace(newer, older_log(self.path, age))
+        if self.limits.keep == 0:
+            self.path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
     def _gap_mark(self) -> bytes:
         if not self._gap:
@@ -91,6 +113,7 @@ class LogFile:
         if self._fd is None:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._fd = os.open(self.path, flags, 0o600)
+            self._size = os.fstat(self._fd).st_size
         return self._fd
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from orchestrator.cluster.records import EvaluationRecord, ExitRecord, ProgressRecord
 from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.launch.completion import TaskState
 from orchestrator.launch.job import LaunchPlan, TaskPlan
+from orchestrator.launch.log_stream import LogMark
 from orchestrator.launch.root_cause import FailureKind
 from orchestrator.launch.run_dir import RunDir
 
@@ -28,8 +28,8 @@ class TaskRow:
     """Monotonic seconds of the last start."""
     restart_at: float | None = None
     """Monotonic seconds at which it is to be started again, where that is decided."""
-    log_start: int = 0
-    """Size of its log, in bytes, when it was last started."""
+    log_start: LogMark = field(default_factory=LogMark)
+    """The end of its log when it was last started."""
     checkpoint_at_start: int | None = None
     first_step: int | None = None
     """First global step that it reported since its last start."""
@@ -106,7 +106,7 @@ class TaskTable:
             row.starts += 1
             row.running, row.pid, row.exit = True, None, None
             row.started_at, row.restart_at = now, None
-            row.log_start = _size(row.plan.log_path)
+            row.log_start = LogMark.end_of(row.plan.log_path)
             row.checkpoint_at_start = self.checkpoint_step
             row.first_step, row.progress = None, None
             row.stop_requested = row.given_up = row.ended_by_us = False
@@ -161,10 +161,3 @@ class TaskTable:
 
     def of_type(self, task_type: TaskType) -> tuple[TaskRow, ...]:
         return tuple(row for row in self if row.task.type is task_type)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

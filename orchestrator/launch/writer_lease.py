@@ -179,8 +179,8 @@ class WriterLease:
         while processes_of_run(Path(before.run_dir)):
             if time.monotonic() > end:
                 raise EnvironmentProblem(
-                    f"model directory {self._model_dir}: its last run, {before.describe()}, is dead, but tasks"
-                    f" of it still run. End them with: orchestrator stop {before.run_dir}"
+                    f"model directory {self._model_dir}: its last run, {before.describe()}, is dead, but"
+                    f" tasks of it still run. End them with: orchestrator stop {before.run_dir}"
                 )
             self._sleep(0.1)
 

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.launch.log_stream import LineReader, prefix_width, prefixed, read_logs, tail
+from orchestrator.launch.log_stream import (
+    LineReader,
+    LogMark,
+    older_log,
+    prefix_width,
+    prefixed,
+    read_logs,
+    tail,
+)
 from tests.launch.jobs import task
 
 
@@ -22,7 +30,7 @@ def test_the_tail_of_a_log(tmp_path: Path) -> None:
 def test_the_tail_behind_an_earlier_start(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_text("old\n")
-    since = log.stat().st_size
+    since = LogMark.end_of(log)
     assert tail(log, 9, since=since) == ()
     with log.open("a") as stream:
         stream.write("new\n")
@@ -95,3 +103,40 @@ def test_prefixes_line_up() -> None:
     assert prefixed(tasks[0], "x", width) == "ps-0        | x"
     assert prefixed(tasks[1], "10 %\r50 %\r100 %\r\n", width) == "evaluator-0 | 100 %"
     assert prefix_width([]) == 0
+
+
+def put_aside(log: Path, text: str) -> None:
+    """What a launcher does with a log that is full, keeping one older one."""
+    log.replace(older_log(log, 1))
+    log.write_text(text)
+
+
+def test_the_tail_goes_on_into_the_log_that_was_put_aside_since(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("an earlier start\n")
+    since = LogMark.end_of(log)
+    with log.open("a") as stream:
+        stream.write("one\ntwo\n")
+    put_aside(log, "three\n")
+    assert tail(log, 9, since=since) == ("one", "two", "three")
+    assert tail(log, 2, since=since) == ("two", "three")
+    assert tail(log, 9) == ("three",)
+
+
+def test_a_followed_log_loses_no_line_when_it_is_put_aside(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("one\n")
+    reader = LineReader(log)
+    assert reader.read() == ["one"]
+    with log.open("a") as stream:
+        stream.write("two\n")
+    put_aside(log, "three\n")
+    assert reader.read() == ["two", "three"]
+    assert reader.read() == []
+
+
+def test_a_log_is_read_from_the_oldest_part_on(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    for age, text in ((2, "one\n"), (1, "two\n"), (0, "three\n")):
+        older_log(log, age).write_text(text)
+    assert [line for _, line in read_logs({"a": log})] == ["one", "two", "three"]

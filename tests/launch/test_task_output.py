@@ -7,6 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.launch.job import LogLimits
 from orchestrator.launch.task_output import MAX_LINE_BYTES, LineSplitter, LogFile, OutputPipe
 
 
@@ -90,3 +91,37 @@ def test_a_chatterer_does_not_hold_the_launcher_up(tmp_path: Path) -> None:
     os.write(pipe.write_fd, b"line\n" * 40_000)
     assert 0 < len(pipe.read(limit=10_000)) < 200_000
     pipe.finish()
+
+
+def test_a_full_log_is_put_aside_and_the_oldest_forgotten(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "a.log", LogLimits(max_bytes=10, keep=2))
+    for number in range(8):
+        log.append(b"line %d\n" % number)
+    log.close()
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"a.log.2": "line 4\nline 5\n", "a.log.1": "line 6\nline 7\n"}
+    assert log.error is None
+
+
+def test_a_line_is_never_cut_by_putting_the_log_aside(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "a.log", LogLimits(max_bytes=4, keep=2))
+    for piece in (b"a long ", b"line\n", b"next"):
+        log.append(piece)
+    log.close()
+    assert (tmp_path / "a.log.2").read_text() == "a long line\n"
+    assert (tmp_path / "a.log.1").read_text() == "next\n"
+
+
+def test_logs_may_grow_without_limit(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "a.log", LogLimits(max_bytes=None))
+    log.append(b"x\n" * 1000)
+    log.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.log"]
+
+
+def test_a_size_that_an_earlier_start_left_counts(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("x" * 99 + "\n")
+    log = LogFile(tmp_path / "a.log", LogLimits(max_bytes=100, keep=1))
+    log.append(b"new\n")
+    log.close()
+    assert (tmp_path / "a.log.1").read_text().endswith("\nnew\n")
