@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from orchestrator.cluster.records import Phase
 from orchestrator.estimator import checkpoints, session_reuse, stop_request
-from orchestrator.estimator.executor import run_in_one_thread_if_small
+from orchestrator.estimator.executor import may_trace, run_in_one_thread_if_small
 from orchestrator.estimator.graph import EvaluationGraph, build_evaluation_graph
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.metric_summary import write_metrics
@@ -160,7 +160,7 @@ class Evaluation:
             return restore_again(session, self._graph.scaffold, checkpoint)
         config = self._model.config
         session_config = session_config_for(config, config.eval_distribute)
-        if config.eval_distribute is None:
+        if config.eval_distribute is None and not any(may_trace(hook) for hook in self._hooks):
             graph = self._graph
             run_in_one_thread_if_small(session_config, graph.graph, graph.results(), config.evaluation_master)
         target = SessionTarget(config.evaluation_master, session_config)

@@ -34,6 +34,14 @@ def run_in_one_thread_if_small(
         config.experimental.executor_type = "SINGLE_THREADED_EXECUTOR"
 
 
+def may_trace(hook: v1.train.SessionRunHook) -> bool:
+    """Whether a hook asks for traces of runs, as far as its code shows; that executor leaves them empty."""
+    if isinstance(hook, v1.train.ProfilerHook):
+        return True
+    methods = (getattr(type(hook), name, None) for name in ("__init__", "before_run"))
+    return any("RunOptions" in getattr(getattr(m, "__code__", None), "co_names", ()) for m in methods)
+
+
 def _is_fit(graph: tf.Graph) -> bool:
     """Whether that executor knows all operations of the graph."""
     if graph.get_collection(v1.GraphKeys.QUEUE_RUNNERS):

@@ -12,7 +12,7 @@ import tensorflow as tf
 from orchestrator.cluster.records import Phase
 from orchestrator.estimator import checkpoints, progress_display, stop_request
 from orchestrator.estimator.background_saving import finishing_writes
-from orchestrator.estimator.executor import run_in_one_thread_if_small
+from orchestrator.estimator.executor import may_trace, run_in_one_thread_if_small
 from orchestrator.estimator.graph import TrainingGraph, build_training_graph
 from orchestrator.estimator.guards import refuse_nan
 from orchestrator.estimator.in_graph_loop import InGraphLoop
@@ -65,7 +65,7 @@ def train(model: Model, input_fn: Callable[..., Any], request: TrainingRequest) 
         hooks = training_hooks(parts)
         add_loop(graph, model, hooks)
         with progress_display.shown(hooks), finishing_writes(hooks):
-            return TrainingLoop(parts, _session_opener(model, graph, strategy), hooks).run()
+            return TrainingLoop(parts, _session_opener(model, graph, strategy, hooks), hooks).run()
 
 
 def _build(model: Model, input_fn: Callable[..., Any]) -> TrainingGraph:
@@ -75,7 +75,9 @@ def _build(model: Model, input_fn: Callable[..., Any]) -> TrainingGraph:
     return build_training_graph(model, input_fn, device_function(model.config))
 
 
-def _session_opener(model: Model, graph: TrainingGraph, strategy: Any) -> Callable[[], v1.Session]:
+def _session_opener(
+    model: Model, graph: TrainingGraph, strategy: Any, hooks: list[v1.train.SessionRunHook]
+) -> Callable[[], v1.Session]:
     """How this task opens its session: the chief, and every task of a collective, initialises."""
     config = model.config
     session_config = session_config_for(config, strategy)
@@ -84,7 +86,8 @@ def _session_opener(model: Model, graph: TrainingGraph, strategy: Any) -> Callab
         config=session_config,
         max_wait_seconds=config.session_creation_timeout_secs,
     )
-    if strategy is None and (graph.loop is None or not graph.loop.has_loose_effects):
+    loose = graph.loop is not None and graph.loop.has_loose_effects
+    if strategy is None and not loose and not any(may_trace(hook) for hook in hooks):
         run_in_one_thread_if_small(session_config, graph.graph, graph.results(), target.master)
     if crosses_processes(strategy) or config.is_chief:
         find_newest = lambda: checkpoints.newest(model.model_dir)  # noqa: E731
