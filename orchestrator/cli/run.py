@@ -6,11 +6,11 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -39,7 +39,9 @@ from orchestrator.cli.warm_start_options import (
 from orchestrator.cluster.files import write_json_atomically
 from orchestrator.cluster.task import TaskId
 from orchestrator.errors import EnvironmentProblem, RunDirectoryError
+from orchestrator.launch import fault_injection
 from orchestrator.launch.completion import EXIT_INTERRUPTED, EXIT_TERMINATED
+from orchestrator.launch.fault_injection import InjectingLauncher, Injection
 from orchestrator.launch.job import Job
 from orchestrator.launch.registry import make_launcher
 from orchestrator.launch.run_dir import RunDir
@@ -65,6 +67,16 @@ def run(
     rename: RenameOption = None,
     map_file: MapOption = None,
     on_mismatch: OnMismatchOption = None,
+    inject: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--inject",
+            metavar="FAULT:TASK@step=N",
+            help="Does that to a task when it is so far: kill, stop (SIGSTOP), hang or preempt (SIGTERM)."
+            " May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Start every task of CONFIG, show progress, restart what is lost, and end with the last evaluation.
 
@@ -79,15 +91,16 @@ def run(
     options = replace(options, warm_start=given)
     console = SteadyConsole(highlight=False)
     try:
-        code = carry_out(resolve(options), console)
+        code = carry_out(resolve(options), console, [Injection.parse(text) for text in inject or ()])
     finally:
         console.settle()
     raise typer.Exit(code)
 
 
-def carry_out(resolved: ResolvedJob, console: Console) -> int:
+def carry_out(resolved: ResolvedJob, console: Console, injections: Sequence[Injection] = ()) -> int:
     """Runs a resolved job to its end; the exit code. Raises OrchestratorError when it cannot start."""
     job = resolved.job
+    fault_injection.check(injections, job)
     tasks = [TaskId(kind, i) for kind, request in job.tasks.items() for i in range(request.replicas)]
     display = make_display(console, tasks)
     _make_directories(resolved)
@@ -96,6 +109,7 @@ def carry_out(resolved: ResolvedJob, console: Console) -> int:
         for number, line in enumerate(lines):
             display.say(line, "bold" if number == 0 else "")
         launcher = make_launcher(resolved.config.launcher, job.run_dir)
+        launcher = InjectingLauncher(launcher, injections) if injections else launcher
         supervisor = Supervisor(launcher, job, observer=display, heartbeat=heartbeat)
         with stop_signals(supervisor), display.open():
             result = supervisor.run()

@@ -8,6 +8,7 @@ its place by the environment variables named here and leaves its records under
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
@@ -29,6 +30,9 @@ ENV_DATA_DIR = "ORCHESTRATOR_DATA_DIR"
 """Where prepared data sets lie; unset means TensorFlow Datasets' own default."""
 ENV_CONTROL_FD = "ORCHESTRATOR_CONTROL_FD"
 """Number of an inherited pipe: byte `S` asks for checkpoint and stop, end of file means leave now."""
+ENV_FAULTS = "ORCHESTRATOR_FAULTS"
+"""Set where the run injects faults: experiments then hang at HANG_SIGNAL."""
+HANG_SIGNAL = signal.SIGUSR2
 
 CONTROL_STOP = b"S"
 """The byte on the control pipe that asks a task for a checkpoint and a clean end."""

@@ -65,10 +65,11 @@ def _run(request: ExperimentRequest, environment: TaskEnvironment | None) -> int
     from orchestrator.estimator.estimator import set_warm_start
     from orchestrator.estimator.run_config import RunConfig
     from orchestrator.estimator.train_and_evaluate import train_and_evaluate
-    from orchestrator.experiments import devices, stop_signals
+    from orchestrator.experiments import devices, injected_hang, stop_signals
     from orchestrator.experiments.function import ExperimentFunction
     from orchestrator.warm_start.request import WarmStart
 
+    injected_hang.listen()
     asked = stop_request.current()
     stop_signals.handle_signals(asked.set)
     if environment is not None and environment.control_fd is not None:

@@ -294,3 +294,19 @@ def test_two_runs_do_not_share_a_model_directory(place: Path) -> None:
         )
         assert third.returncode == 0, third.stderr
         assert f"took over the model directory of process {first.process.pid}" in third.stdout
+
+
+def test_an_injected_kill_is_a_real_one(place: Path) -> None:
+    with Launched(place, "small.yaml", "--inject", "kill:worker-1", "--", sys.executable, "obeys.py") as run:
+        run.wait_for("the second attempt", lambda state, _: state.attempt == 1)
+        run.signal(signal.SIGTERM)
+        assert run.wait() == 143
+        assert "injected kill:worker-1" in run.output
+        assert "worker-1 ended with SIGKILL" in run.output
+        assert run.restarts() == ["attempt"]
+
+
+def test_a_fault_for_no_task_is_one_clear_error(place: Path) -> None:
+    done = orchestrator("run", "small.yaml", "--inject", "kill:worker-7", "--", "true", cwd=place)
+    assert done.returncode == 2
+    assert "the job has no task worker-7" in done.stderr
