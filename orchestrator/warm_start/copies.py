@@ -128,7 +128,8 @@ def renames_that_would_match(names: Sequence[str], wanted: Sequence[str]) -> str
                 scores[old, "/".join(parts[:cut])] += 1
             if found:
                 break
-    best = [(pair, count) for pair, count in scores.most_common(_MAX_SUGGESTIONS) if any(pair)]
+    ranked = [(pair, count) for pair, count in scores.most_common() if any(pair)]
+    best = [(pair, count) for pair, count in ranked[:_MAX_SUGGESTIONS] if 2 * count >= ranked[0][1]]
     if not best:
         return ""
     listed = ", ".join(f"'{old}={new}' ({count} of {len(wanted)})" for (old, new), count in best)
