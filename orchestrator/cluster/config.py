@@ -277,6 +277,11 @@ class RunPolicySection(Section):
     total_timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None, description="For the whole job, restarts included. Default: no limit."
     )
+    evaluate_every_checkpoint: bool = Field(
+        default=False,
+        description="Whether every checkpoint is evaluated, not only the newest (experiments);"
+        " run_config.keep_checkpoint_max must keep them long enough.",
+    )
     evaluator_may_fail: bool = Field(
         default=True,
         description="Whether the job succeeds, and says so, without an evaluation of the last checkpoint.",

@@ -30,6 +30,8 @@ ENV_DATA_DIR = "ORCHESTRATOR_DATA_DIR"
 """Where prepared data sets lie; unset means TensorFlow Datasets' own default."""
 ENV_CONTROL_FD = "ORCHESTRATOR_CONTROL_FD"
 """Number of an inherited pipe: byte `S` asks for checkpoint and stop, end of file means leave now."""
+ENV_EVERY_CHECKPOINT = "ORCHESTRATOR_EVERY_CHECKPOINT"
+"""Set where every checkpoint is to be evaluated, not only the newest."""
 ENV_FAULTS = "ORCHESTRATOR_FAULTS"
 """Set where the run injects faults: experiments then hang at HANG_SIGNAL."""
 HANG_SIGNAL = signal.SIGUSR2
@@ -169,6 +171,8 @@ class TaskEnvironment:
     model_dir: str | None = None
     data_dir: str | None = None
     control_fd: int | None = None
+    every_checkpoint: bool = False
+    """Every checkpoint is to be evaluated, not only the newest."""
     records: TaskRecords = field(init=False)
 
     def __post_init__(self) -> None:
@@ -188,6 +192,7 @@ class TaskEnvironment:
             model_dir=env.get(ENV_MODEL_DIR),
             data_dir=env.get(ENV_DATA_DIR),
             control_fd=int(control) if control else None,
+            every_checkpoint=bool(env.get(ENV_EVERY_CHECKPOINT)),
         )
 
     def as_environment(self) -> dict[str, str]:
@@ -199,5 +204,6 @@ class TaskEnvironment:
             ENV_MODEL_DIR: self.model_dir,
             ENV_DATA_DIR: self.data_dir,
             ENV_CONTROL_FD: None if self.control_fd is None else str(self.control_fd),
+            ENV_EVERY_CHECKPOINT: "1" if self.every_checkpoint else None,
         }
         return {key: value for key, value in values.items() if value is not None}

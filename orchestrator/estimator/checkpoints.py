@@ -71,6 +71,12 @@ def kept(model_dir: str) -> list[str]:
     return list(state.all_model_checkpoint_paths) if state is not None else []
 
 
+def step_in_name(prefix: str) -> int | None:
+    """The step that a checkpoint's name ends with; None for a name of another form."""
+    match = _INDEX.search(prefix + ".index")
+    return int(match[1]) if match else None
+
+
 def required(model_dir: str) -> str:
     """`newest`, or NotTrained."""
     checkpoint = newest(model_dir)

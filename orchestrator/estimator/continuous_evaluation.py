@@ -10,9 +10,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from orchestrator.cluster.records import Phase, ProgressRecord, TaskEnvironment, TaskRecords
+from orchestrator.cluster.records import EvaluationRecord, Phase, ProgressRecord, TaskEnvironment, TaskRecords
 from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.errors import InvalidArgument, InvalidType
+from orchestrator.estimator import checkpoints
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.progress import reporter_of
 from orchestrator.estimator.specs import EvalSpec, eval_inputs, merged_metrics
@@ -42,12 +43,33 @@ class CheckpointEvaluator:
         self._estimator = estimator
         self._spec = eval_spec
         self._max_steps = max_steps
+        environment = _environment(estimator)
+        self.every_checkpoint = environment is not None and environment.every_checkpoint
+        """Each checkpoint is evaluated, in order, not only the newest."""
         self.last: EvaluationResult | None = None
 
     def new_checkpoint(self) -> str | None:
-        """The newest checkpoint, unless it was evaluated already."""
+        """The newest checkpoint, unless it was evaluated already; of several the oldest where each counts."""
         newest = self._estimator.latest_checkpoint()
-        return None if self.last is not None and newest == self.last.checkpoint else newest
+        if newest is None or (self.last is not None and newest == self.last.checkpoint):
+            return None
+        return next(iter(self._pending()), newest) if self.every_checkpoint else newest
+
+    def _pending(self) -> list[str]:
+        """Complete checkpoints behind the last that was evaluated, also by an earlier start; oldest first."""
+        done = self.last.global_step if self.last is not None else self._evaluated_before()
+        found = checkpoints.kept(tf.compat.as_str_any(self._estimator.model_dir))
+        steps = {prefix: checkpoints.step_in_name(prefix) for prefix in found if _is_complete(prefix)}
+        return [prefix for prefix, step in steps.items() if step is not None and step > done]
+
+    def _evaluated_before(self) -> int:
+        environment = _environment(self._estimator)
+        record = environment.records.read(EvaluationRecord) if environment is not None else None
+        return record.global_step if record is not None else -1
+
+    def is_newest(self, checkpoint: str) -> bool:
+        """Whether no checkpoint follows it so far."""
+        return bool(self._estimator.latest_checkpoint() == checkpoint)
 
     def evaluate(self, checkpoint: str, nothing_follows: bool = False) -> EvaluationResult:
         """Evaluates on every input of the spec, calls the exporters and records the result.
@@ -135,7 +157,8 @@ class EvaluateWhenSaved(tf.compat.v1.train.CheckpointSaverListener):
         if not self._seen_first:
             self._seen_first = True
             return False
-        if self._last_time is not None and self._clock() - self._last_time < self._throttle_secs:
+        throttle_secs = 0.0 if self._evaluator.every_checkpoint else self._throttle_secs
+        if self._last_time is not None and self._clock() - self._last_time < throttle_secs:
             log.info("This checkpoint is not evaluated: throttle_secs is %g.", self._throttle_secs)
             return False
         return self._evaluate(int(global_step_value), nothing_follows=False)
@@ -201,7 +224,7 @@ def evaluate_continuously(
         started = time.monotonic()
         checkpoint = evaluator.new_checkpoint()
         if checkpoint is not None:
-            _evaluate_if_there(evaluator, checkpoint, ended)
+            _evaluate_if_there(evaluator, checkpoint, ended and evaluator.is_newest(checkpoint))
         last = evaluator.last
         if last is not None and max_steps is not None and last.global_step >= max_steps:
             log.info(
@@ -211,7 +234,8 @@ def evaluate_continuously(
         if ended and evaluator.new_checkpoint() is None:
             log.info("The evaluator ends: training has ended, and its last checkpoint is evaluated.")
             return
-        pause = spec.throttle_secs - (time.monotonic() - started)
+        behind = evaluator.every_checkpoint and evaluator.new_checkpoint() is not None
+        pause = 0.0 if behind else spec.throttle_secs - (time.monotonic() - started)
         _wait(pause if checkpoint is not None else POLL_SECONDS, watch, stop)
 
 

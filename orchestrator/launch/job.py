@@ -97,6 +97,8 @@ class RunPolicy:
     drain_timeout_seconds: float = 600.0
     """For the evaluator, after training has ended, to evaluate the last checkpoint."""
     total_timeout_seconds: float | None = None
+    evaluate_every_checkpoint: bool = False
+    """Every checkpoint is evaluated, not only the newest; experiments only."""
     evaluator_may_fail: bool = True
     """The job succeeds without the evaluation of the last checkpoint, and says so."""
     restart: Mapping[TaskType, str] = field(default_factory=dict)

@@ -106,8 +106,15 @@ def make_plan(
 def _own_variables(job: Job, attempt: int, task: TaskId, environ: Mapping[str, str]) -> dict[str, str]:
     """What is set for a task, but for its cluster."""
     quiet = {name: value for name, value in QUIET.items() if name not in environ}
-    told = TaskEnvironment(job.run_dir, task, attempt, job.model_dir, job.data_dir).as_environment()
-    return {**quiet, **job.env, **job.tasks[task.type].env, **_places(job), **told}
+    told = TaskEnvironment(
+        job.run_dir,
+        task,
+        attempt,
+        job.model_dir,
+        job.data_dir,
+        every_checkpoint=job.policy.evaluate_every_checkpoint,
+    )
+    return {**quiet, **job.env, **job.tasks[task.type].env, **_places(job), **told.as_environment()}
 
 
 def _task_plan(

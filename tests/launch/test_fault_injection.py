@@ -45,7 +45,7 @@ def test_what_is_written_wrong_is_one_clear_error(text: str, message: str) -> No
 def test_faults_that_a_job_cannot_have(tmp_path: Path) -> None:
     job = make_job(tmp_path / "a", chief=1, worker=2)
     check([Injection.parse("hang:worker-1@step=1")], job)
-    with pytest.raises(ConfigError, match="no task worker-2. Did you mean 'worker-"):
+    with pytest.raises(ConfigError, match=r"no task worker-2\. Did you mean 'worker-"):
         check([Injection.parse("kill:worker-2")], job)
     command = make_job(tmp_path / "b", is_experiment=False, worker=2)
     with pytest.raises(ConfigError, match="only experiments"):
