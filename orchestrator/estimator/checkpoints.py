@@ -40,7 +40,7 @@ def newest(model_dir: str) -> str | None:
 
 def _candidates(model_dir: str) -> list[str]:
     """Checkpoints whose files exist, oldest first; by their names where the state file is damaged."""
-    listed = [prefix for prefix in kept(model_dir) if v1.train.checkpoint_exists(prefix)]
+    listed = [prefix for prefix in kept(model_dir) if _exists(prefix)]
     if listed or tf.train.get_checkpoint_state(model_dir) is not None:
         return listed
     if not tf.io.gfile.exists(os.path.join(model_dir, "checkpoint")):
@@ -48,6 +48,11 @@ def _candidates(model_dir: str) -> list[str]:
     found = [(_INDEX.search(name), name) for name in tf.io.gfile.listdir(model_dir)]
     numbered = sorted((int(match[1]), name.removesuffix(".index")) for match, name in found if match)
     return [os.path.join(model_dir, name) for _, name in numbered]
+
+
+def _exists(prefix: str) -> bool:
+    """Whether there are files of a checkpoint, in the present or in the oldest format."""
+    return bool(tf.io.gfile.exists(prefix + ".index") or tf.io.gfile.exists(prefix))
 
 
 def _damage(prefix: str) -> str | None:

@@ -107,7 +107,7 @@ def _distributed_input(model: Model, input_fn: Callable[..., Any], mode: str, st
         return read_on_host(model, input_fn, mode, strategy)
     iterator = strategy.make_input_fn_iterator(lambda context: model.call_input_fn(input_fn, mode, context))
     features, labels = split_features_and_labels(iterator.get_next(), input_fn)
-    hook = IteratorInitializerHook(iterator.initialize())
+    hook = IteratorInitializerHook(iterator.initializer)
     return InputSource(features, labels, [hook], from_dataset=True, iterator=iterator)
 
 

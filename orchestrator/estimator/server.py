@@ -63,6 +63,9 @@ def session_master(config: Any, strategy: Any, session_config: v1.ConfigProto) -
     """The target of this task's sessions; tasks that step together get their server here."""
     if not crosses_processes(strategy):
         return config.master
+    if getattr(strategy.extended, "_std_server_started", False):
+        # A strategy made outside of a graph has started a server of its own on this task's address.
+        return f"grpc://{config.cluster_spec.task_address(config.task_type, config.task_id)}"
     return start_server(config, session_config).target
 
 

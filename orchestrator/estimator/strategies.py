@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.distribute import central_storage_strategy  # noqa: F401  (registers the class below)
 
 from orchestrator.cluster.task import TaskType
 from orchestrator.errors import ConfigError, InvalidArgument, near_miss
@@ -82,7 +81,7 @@ def session_config_for(config: Any, strategy: Any) -> v1.ConfigProto:
     device_options.add_to(proto, config)
     if strategy is None:
         return proto
-    strategy.configure(session_config=proto)
+    proto = strategy.update_config_proto(proto)
     needed = _logical_cpus(strategy)
     if needed > max(1, proto.device_count.get("CPU", 1)):
         proto.device_count["CPU"] = needed

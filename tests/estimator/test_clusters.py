@@ -1,0 +1,122 @@
+"""Real clusters of processes, without a launcher: what TF_CONFIG alone brings about."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from orchestrator.estimator.estimator import Estimator
+from orchestrator.estimator.run_config import RunConfig
+from tests.estimator import linear_model
+
+pytestmark = pytest.mark.xdist_group("clusters")
+ROOT = Path(__file__).parents[2]
+SECONDS = 240
+STEPS = 24
+
+
+class Cluster:
+    """Processes that run `cluster_program` as the tasks of one cluster."""
+
+    def __init__(self, directory: Path, maker: str, tasks: list[str]) -> None:
+        self.model_dir = directory / "model"
+        self._directory = directory
+        addresses = _addresses([task for task in tasks if task != "evaluator-0"])
+        self.processes = {task: self._start(task, maker, addresses) for task in tasks}
+
+    def _start(self, task: str, maker: str, addresses: dict[str, list[str]]) -> subprocess.Popen[bytes]:
+        task_type, _, index = task.partition("-")
+        place = {"cluster": addresses, "task": {"type": task_type, "index": int(index)}}
+        environment = {**os.environ, "TF_CONFIG": json.dumps(place), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "tests.estimator.cluster_program", str(self.model_dir), maker]
+        with (self._directory / f"{task}.log").open("wb") as log:
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=ROOT)
+
+    def log(self, task: str) -> str:
+        return (self._directory / f"{task}.log").read_text(errors="replace")
+
+    def wait(self, *tasks: str) -> None:
+        """Until these tasks have ended; fails with their logs where one failed or did not end."""
+        deadline = time.monotonic() + SECONDS
+        for task in tasks:
+            try:
+                code = self.processes[task].wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                pytest.fail(f"{task} still runs after {SECONDS} s:\n{self.log(task)[-3000:]}")
+            assert code == 0, f"{task} ended with {code}:\n{self.log(task)[-3000:]}"
+
+    def kill(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+
+def _addresses(tasks: list[str]) -> dict[str, list[str]]:
+    addresses: dict[str, list[str]] = {}
+    with ExitStack() as held:
+        for task in tasks:
+            port = held.enter_context(socket.socket())
+            port.bind(("127.0.0.1", 0))
+            addresses.setdefault(task.partition("-")[0], []).append(f"127.0.0.1:{port.getsockname()[1]}")
+    return addresses
+
+
+@pytest.fixture
+def clusters() -> Iterator[list[Cluster]]:
+    started: list[Cluster] = []
+    yield started
+    for cluster in started:
+        cluster.kill()
+
+
+def trained_alone(directory: Path) -> Estimator:
+    config = RunConfig(tf_random_seed=1)
+    estimator = Estimator(linear_model.model_fn, directory, config, params={})
+    return estimator.train(linear_model.training_input, max_steps=STEPS)
+
+
+def steps_saved(model_dir: Path) -> list[int]:
+    return sorted(int(path.stem.rpartition("-")[2]) for path in model_dir.glob("model.ckpt-*.index"))
+
+
+@pytest.mark.parametrize("maker", ["ours:multi_worker_mirrored", "theirs:multi_worker_mirrored"])
+def test_two_workers_with_half_a_batch_equal_one_with_the_whole(
+    tmp_path: Path, clusters: list[Cluster], maker: str
+) -> None:
+    cluster = Cluster(tmp_path, maker, ["chief-0", "worker-0"])
+    clusters.append(cluster)
+    cluster.wait("chief-0", "worker-0")
+    alone = trained_alone(tmp_path / "alone").get_variable_value("kernel")
+    together = tf.train.load_variable(str(cluster.model_dir), "kernel")
+    assert np.abs(alone).max() > 0.1
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert steps_saved(cluster.model_dir) == [0, 10, 20, STEPS]
+    assert list(cluster.model_dir.glob("events.out.tfevents.*"))
+    assert not list(cluster.model_dir.glob("tmp*"))
+
+
+@pytest.mark.parametrize("maker", ["ours:parameter_server", "theirs:parameter_server"])
+def test_parameter_servers_train_and_the_evaluator_ends_with_the_last_checkpoint(
+    tmp_path: Path, clusters: list[Cluster], maker: str
+) -> None:
+    tasks = ["chief-0", "worker-0", "evaluator-0"]
+    cluster = Cluster(tmp_path, maker, [*tasks, "ps-0"])
+    clusters.append(cluster)
+    cluster.wait(*tasks)
+    last = steps_saved(cluster.model_dir)[-1]
+    assert STEPS <= last <= STEPS + 1  # one worker may be a step behind when the last one is taken
+    assert f"reached max_steps {STEPS}" in cluster.log("evaluator-0")
+    assert list((cluster.model_dir / "eval").glob("events.out.tfevents.*"))
+    kernel = tf.train.load_variable(str(cluster.model_dir), "kernel")
+    assert np.abs(kernel - linear_model.WEIGHTS).max() < np.abs(linear_model.WEIGHTS).max()
