@@ -16,6 +16,7 @@ from orchestrator.cluster.records import ExitRecord, FailureRecord, ProgressReco
 from orchestrator.cluster.stacks import ASK_SIGNAL, stack_path
 from orchestrator.cluster.task import TaskId
 from orchestrator.errors import PortError, StartError
+from orchestrator.launch.device_shares import Machine
 from orchestrator.launch.job import Job, LaunchPlan, StartMethod, TaskPlan
 from orchestrator.launch.launcher import LauncherNote, PeakUsage, StackFile, StopKind, TaskEvent
 from orchestrator.launch.local_plan import (
@@ -85,7 +86,9 @@ class LocalLauncher:
             for task in all_tasks(job):
                 host, declared = declared_address(job, task)
                 addresses[task] = f"{host}:{self._ports.hold(task, declared)}"
-        return make_plan(job, attempt, addresses, environ=self._environ, interpreter=self._interpreter)
+        environ, machine = self._environ, Machine.look(self._environ)
+        interpreter = self._interpreter
+        return make_plan(job, attempt, addresses, environ=environ, interpreter=interpreter, machine=machine)
 
     def prepare(self, job: Job) -> None:
         self._check_run_dir(job)

@@ -10,6 +10,7 @@ from orchestrator.cluster.records import ENV_DATA_DIR, ENV_MODEL_DIR, ENV_RUN_DI
 from orchestrator.cluster.spec import ClusterSpec
 from orchestrator.cluster.task import TaskId
 from orchestrator.errors import ConfigError
+from orchestrator.launch.device_shares import VISIBLE_GPUS, Machine, shares
 from orchestrator.launch.job import Job, LaunchPlan, StartMethod, TaskPlan
 from orchestrator.launch.ports import REUSE_PORT_VARIABLE
 from orchestrator.launch.process_marks import PLACEHOLDER
@@ -80,9 +81,18 @@ def task_environment(plan: TaskPlan, environ: Mapping[str, str]) -> dict[str, st
 
 
 def make_plan(
-    job: Job, attempt: int, addresses: Mapping[TaskId, str], *, environ: Mapping[str, str], interpreter: str
+    job: Job,
+    attempt: int,
+    addresses: Mapping[TaskId, str],
+    *,
+    environ: Mapping[str, str],
+    interpreter: str,
+    machine: Machine | None = None,
 ) -> LaunchPlan:
-    """The plan of one attempt. `addresses` is empty for a lone process, which gets no TF_CONFIG."""
+    """The plan of one attempt. `addresses` is empty for a lone process, which gets no TF_CONFIG.
+
+    Without `machine` no cores and GPUs are shared out.
+    """
     by_type: dict[str, list[str]] = {}
     for task in all_tasks(job):
         if task in addresses:
@@ -90,9 +100,10 @@ def make_plan(
     cluster = ClusterSpec.of({**by_type}) if by_type else None
     of_parent = parent_environment(job, environ)
     parent = ParentFacts(interpreter, of_parent, gpu_visible(of_parent), job.working_dir)
+    parts, notes = shares(job, all_tasks(job), machine or Machine())
     plans = []
     for task in all_tasks(job):
-        env = _own_variables(job, attempt, task, environ)
+        env = {**_not_chosen(parts[task], environ), **_own_variables(job, attempt, task, environ)}
         if cluster is not None:
             model_dir = None if job.is_experiment else job.model_dir
             env[tf_config.VARIABLE] = tf_config.for_task(cluster, task, model_dir).encode()
@@ -100,7 +111,12 @@ def make_plan(
         command = job.tasks[task.type].command or job.command
         start = choose(wanted_method(job), command, {**inherited(environ), **env}, parent)
         plans.append(_task_plan(job, task, env, start, addresses.get(task)))
-    return LaunchPlan(job, attempt, cluster, tuple(plans), "local", notes=_notes(environ))
+    return LaunchPlan(job, attempt, cluster, tuple(plans), "local", notes=(*_notes(environ), *notes))
+
+
+def _not_chosen(share: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """What the user has not set in the environment; GPUs are always dealt from those that were selected."""
+    return {name: value for name, value in share.items() if name == VISIBLE_GPUS or name not in environ}
 
 
 def _own_variables(job: Job, attempt: int, task: TaskId, environ: Mapping[str, str]) -> dict[str, str]:
