@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import numbers
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -155,8 +156,7 @@ class Estimator:
         InvalidArgument where `steps` is not positive.
         """
         check_input_fn(input_fn, "Estimator.evaluate")
-        if steps is not None and steps <= 0:
-            raise InvalidArgument(f"Must specify steps > 0, given: {steps}")
+        _check_step_number("steps", steps)
         model = self._model
         checkpoint = evaluation.checkpoint_or_newest(
             model, checkpoint_path or self.latest_checkpoint(), "evaluate"
@@ -298,7 +298,7 @@ def _completed(config: RunConfig | None, model_dir: Any) -> RunConfig:
         raise InvalidArgument(f"config must be an instance of `RunConfig`, but provided {config}.")
     if config.session_config is None:
         config = config.replace(session_config=default_session_config())
-    path = os.fsdecode(model_dir) if model_dir is not None else None
+    path = _as_path(model_dir)
     if path is not None and config.model_dir is not None and path != config.model_dir:
         raise InvalidArgument(
             "`model_dir` are set both in constructor and `RunConfig`, but with different values."
@@ -311,24 +311,50 @@ def _completed(config: RunConfig | None, model_dir: Any) -> RunConfig:
     return config.replace(model_dir=path)
 
 
+def _as_path(model_dir: Any) -> str | None:
+    if model_dir is None:
+        return None
+    if not isinstance(model_dir, (str, bytes, os.PathLike)):
+        raise InvalidType(f"model_dir must be a string or a path, given: {model_dir!r}")
+    path = os.fsdecode(model_dir)
+    if os.path.isfile(path):
+        raise InvalidArgument(f"model_dir must be a directory; {path} is a file")
+    return path
+
+
 def _check_step_numbers(steps: int | None, max_steps: int | None) -> None:
     if steps is not None and max_steps is not None:
         raise InvalidArgument("Can not provide both steps and max_steps.")
     for name, value in (("steps", steps), ("max_steps", max_steps)):
-        if value is not None and value <= 0:
-            raise InvalidArgument(f"Must specify {name} > 0, given: {value}")
+        _check_step_number(name, value)
+
+
+def _check_step_number(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or value != int(value):
+        raise InvalidType(f"{name} must be a whole number, given: {value!r}")
+    if value <= 0:
+        raise InvalidArgument(f"Must specify {name} > 0, given: {value}")
 
 
 def _checked_hooks(hooks: Iterable[Any] | None) -> tuple[Any, ...]:
-    checked = tuple(hooks or ())
+    checked = _as_tuple(hooks, "hooks must be a list of SessionRunHook")
     for hook in checked:
         if not isinstance(hook, v1.train.SessionRunHook):
             raise InvalidType(f"Hooks must be a SessionRunHook, given: {hook}")
     return checked
 
 
+def _as_tuple(items: Any, message: str) -> tuple[Any, ...]:
+    try:
+        return tuple(items or ())
+    except TypeError:
+        raise InvalidType(f"{message}, given: {items!r}") from None
+
+
 def _checked_listeners(listeners: Iterable[Any] | None) -> tuple[Any, ...]:
-    checked = tuple(listeners or ())
+    checked = _as_tuple(listeners, "saving_listeners must be a list of CheckpointSaverListener")
     for listener in checked:
         if not isinstance(listener, v1.train.CheckpointSaverListener):
             raise InvalidType(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.cluster.records import Phase
+from orchestrator.errors import InvalidArgument, NotTrained
 from orchestrator.estimator import checkpoints, session_reuse, stop_request
 from orchestrator.estimator.executor import may_trace, run_in_one_thread_if_small
 from orchestrator.estimator.graph import EvaluationGraph, build_evaluation_graph
@@ -22,6 +24,7 @@ from orchestrator.estimator.progress import reporter_of
 from orchestrator.estimator.replicas import build_replicated_evaluation_graph
 from orchestrator.estimator.session import HookedSession, close_quietly
 from orchestrator.estimator.session_opening import SessionTarget, finalize, open_as_chief, restore_again
+from orchestrator.estimator.signatures import describe
 from orchestrator.estimator.stop_request import StopRequested
 from orchestrator.estimator.strategies import session_config_for
 from orchestrator.estimator.warm_starting import plan_warm_start
@@ -152,6 +155,9 @@ class Evaluation:
                 if stop.is_set() and not asked_before:
                     raise StopRequested("asked to stop while evaluating")
         self._session = raw if keep else None
+        if done == 0:
+            named = f"input_fn {describe(self._request.input_fn)}"
+            raise InvalidArgument(f"Estimator.evaluate: {named} gave no batch: its data set is empty.")
         log.info("Evaluated %d batches in %.3f s.", done, time.monotonic() - started)
 
     def _open(self, checkpoint: str | None) -> v1.Session:
@@ -187,6 +193,8 @@ class FinalMetrics(v1.train.SessionRunHook):
 
 def checkpoint_or_newest(model: Model, checkpoint_path: str | None, purpose: str) -> str | None:
     """The given checkpoint, or the newest one; None, with a log line, where there is none."""
+    if checkpoint_path is not None:
+        _check_path(checkpoint_path)
     checkpoint = checkpoint_path or checkpoints.newest(model.model_dir)
     if checkpoint is None:
         log.info(
@@ -195,3 +203,13 @@ def checkpoint_or_newest(model: Model, checkpoint_path: str | None, purpose: str
             purpose,
         )
     return checkpoint
+
+
+def _check_path(checkpoint_path: str) -> None:
+    """Raises NotTrained, saying what there is, where no checkpoint has that prefix."""
+    if v1.train.checkpoint_exists(checkpoint_path) and not tf.io.gfile.isdir(checkpoint_path):
+        return
+    is_directory = tf.io.gfile.isdir(checkpoint_path)
+    inside = checkpoints.kept(checkpoint_path if is_directory else os.path.dirname(checkpoint_path) or ".")
+    present = f" There are: {', '.join(inside)}." if inside else ""
+    raise NotTrained(f"checkpoint_path {checkpoint_path}: there is no checkpoint of that name.{present}")

@@ -42,21 +42,33 @@ class NanGuard(SleepingHook):
     The loop looks at the loss of steps that it runs without hooks.
     """
 
-    def __init__(self, loss: tf.Tensor) -> None:
-        self._loss = loss
-
-    def before_run(self, run_context: Any) -> Any:
-        return v1.train.SessionRunArgs(self._loss)
+    def __init__(self, position: Position) -> None:
+        self._position = position
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        refuse_nan(run_values.results)
+        refuse_nan(self._position.loss, self._position.step)
 
 
-def refuse_nan(loss: Any) -> None:
+class LossIsNan(v1.train.NanLossDuringTrainingError):
+    """The error of TensorFlow, which also says where training was."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._step = step
+
+    def __str__(self) -> str:
+        return (
+            f"NaN loss during training. The loss that model_fn returned is not a number at step {self._step}."
+            " No checkpoint was written of it. Usual causes: a learning rate that is too high, the logarithm"
+            " of or a division by zero, or NaN in the features."
+        )
+
+
+def refuse_nan(loss: Any, step: int) -> None:
     """Raises NanLossDuringTrainingError where the loss is not a number."""
     if np.isnan(loss).any():
         log.error("Model diverged with loss = NaN.")
-        raise v1.train.NanLossDuringTrainingError
+        raise LossIsNan(step)
 
 
 class AgreedStop(v1.train.SessionRunHook):

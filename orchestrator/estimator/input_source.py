@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
 
-from orchestrator.errors import InvalidArgument
+from orchestrator.errors import InvalidArgument, InvalidType
 from orchestrator.estimator.signatures import describe
 
 
@@ -39,8 +40,28 @@ class InputSource:
         return split_features_and_labels(element, self.input_fn)
 
 
+def _refuse_no_tensors(value: Any, input_fn: Any) -> None:
+    """Raises InvalidType for what nobody can turn into tensors, before an operation of the model has to."""
+    if isinstance(value, (str, bytes)):
+        hint = " A file name is no data: return tf.data.TextLineDataset or another Dataset."
+    elif any(isinstance(leaf, type) or inspect.isgenerator(leaf) for leaf in _all_leaves(value)):
+        hint = " Make a Dataset of it, for example with tf.data.Dataset.from_generator."
+    else:
+        return
+    raise InvalidType(
+        f"input_fn {describe(input_fn)} must return a Dataset, features, or (features, labels);"
+        f" it returned {value!r}.{hint}"
+    )
+
+
+def _all_leaves(value: Any) -> list[Any]:
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    return [leaf for part in parts for leaf in leaves(part)]
+
+
 def split_features_and_labels(value: Any, input_fn: Any) -> tuple[Any, Any]:
     """`(features, labels)` of an element; labels are None where there are none."""
+    _refuse_no_tensors(value, input_fn)
     if isinstance(value, (list, tuple)):
         if len(value) != 2:
             raise InvalidArgument(

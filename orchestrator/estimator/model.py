@@ -17,6 +17,18 @@ from orchestrator.estimator.signatures import argument_names, describe
 from orchestrator.estimator.specs import EstimatorSpec
 from orchestrator.warm_start.freezing import trainable_only
 
+_REQUIRED = {ModeKeys.TRAIN: ("loss", "train_op"), ModeKeys.EVAL: ("loss",), ModeKeys.PREDICT: ()}
+
+
+def _require_fields(spec: EstimatorSpec, mode: str, model_fn: Any) -> None:
+    """Raises InvalidArgument where a spec made for another mode lacks what this one needs."""
+    missing = [name for name in _REQUIRED.get(mode, ()) if getattr(spec, name) is None]
+    if missing:
+        raise InvalidArgument(
+            f"model_fn {describe(model_fn)} was called with mode={mode!r} and returned an EstimatorSpec with"
+            f" mode={spec.mode!r}, without {' and '.join(missing)}. Write EstimatorSpec(mode, ...)."
+        )
+
 
 @dataclass(frozen=True)
 class Model:
@@ -54,6 +66,7 @@ class Model:
                 "model_fn should return an EstimatorSpec;"
                 f" {describe(self.model_fn)} returned {type(spec).__name__}."
             )
+        _require_fields(spec, mode, self.model_fn)
         loss_scaling.note_missing(self.config, mode)
         return spec
 

@@ -19,6 +19,7 @@ from orchestrator.estimator.model import Model
 from orchestrator.estimator.modes import ModeKeys
 from orchestrator.estimator.progress import reporter_of
 from orchestrator.estimator.serving_signatures import build_signatures
+from orchestrator.estimator.signatures import describe
 from orchestrator.estimator.specs import EstimatorSpec
 from orchestrator.estimator.strategies import session_config_for
 from orchestrator.estimator.warm_starting import plan_warm_start
@@ -93,6 +94,11 @@ class _ExportGraph:
 def _build(model: Model, mode: str, receiver_fn: Callable[[], Any]) -> _ExportGraph:
     start_graph(model)
     receiver = receiver_fn()
+    if not hasattr(receiver, "features") or not hasattr(receiver, "receiver_tensors"):
+        raise InvalidArgument(
+            f"serving_input_receiver_fn {describe(receiver_fn)} must return a ServingInputReceiver;"
+            f" it returned {type(receiver).__name__}."
+        )
     spec = model.call_model_fn(receiver.features, getattr(receiver, "labels", None), mode)
     signatures = build_signatures(
         receiver.receiver_tensors,

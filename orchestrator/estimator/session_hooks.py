@@ -86,7 +86,7 @@ def training_hooks(parts: TrainingParts) -> list[Hook]:
     limit = StepLimit(parts.position, request.steps, request.max_steps)
     hooks.append(limit)
     hooks += request.hooks
-    hooks.append(NanGuard(graph.loss))
+    hooks.append(NanGuard(parts.position))
     hooks += from_spec
     hooks += _log_and_summaries(parts)
     hooks += savers
@@ -123,7 +123,7 @@ def _log_and_summaries(parts: TrainingParts) -> list[Hook]:
     every = config.log_step_count_steps
     writes = parts.is_chief and not parts.evaluates_too
     if every:
-        hooks.append(LossLog(position, parts.graph.loss, every))
+        hooks.append(LossLog(position, every))
         if writes:
             hooks.append(StepRate(position, every, config.model_dir))
     if config.save_summary_steps and (writes or parts.together):

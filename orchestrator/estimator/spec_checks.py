@@ -32,11 +32,13 @@ def checked_loss(loss: Any, mode: str | None) -> Any:
         return None
     _require_tensor(loss, "loss")
     _require_default_graph(loss, "loss", _name(loss))
+    if not (loss.dtype.base_dtype.is_floating or loss.dtype.base_dtype.is_integer):
+        raise InvalidType(f"EstimatorSpec: Loss must be a number, given: {loss}.")
     if loss.shape.num_elements() not in (None, 1):
         raise InvalidArgument(
             f"EstimatorSpec: Loss must be scalar, given: {loss}. Reduce it, for example with tf.reduce_mean."
         )
-    return loss if loss.shape.is_compatible_with([]) else tf.reshape(loss, [])
+    return loss if loss.shape.is_compatible_with([]) else tf.reshape(loss, [], name="loss_as_scalar")
 
 
 def checked_train_op(train_op: Any, mode: str) -> Any:

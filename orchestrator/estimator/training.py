@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from orchestrator.cluster.records import Phase
+from orchestrator.errors import InvalidArgument
 from orchestrator.estimator import checkpoints, progress_display, stop_request
 from orchestrator.estimator.background_saving import finishing_writes
 from orchestrator.estimator.executor import may_trace, run_in_one_thread_if_small
@@ -28,6 +29,7 @@ from orchestrator.estimator.server import session_master
 from orchestrator.estimator.session import PEER_LOST, HookedSession
 from orchestrator.estimator.session_hooks import TrainingParts, TrainingRequest, training_hooks
 from orchestrator.estimator.session_opening import SessionTarget, finalize, open_as_chief, open_as_worker
+from orchestrator.estimator.signatures import describe
 from orchestrator.estimator.stop_request import StopRequest
 from orchestrator.estimator.strategies import crosses_processes, is_chief, session_config_for
 from orchestrator.estimator.triggers import NOW, earliest
@@ -65,7 +67,24 @@ def train(model: Model, input_fn: Callable[..., Any], request: TrainingRequest) 
         hooks = training_hooks(parts)
         add_loop(graph, model, hooks)
         with progress_display.shown(hooks), finishing_writes(hooks):
-            return TrainingLoop(parts, _session_opener(model, graph, strategy, hooks), hooks).run()
+            loop = TrainingLoop(parts, _session_opener(model, graph, strategy, hooks), hooks)
+            loss = loop.run()
+    if loop.found_no_batch:
+        _complain_of_no_batch(input_fn, config)
+    return loss
+
+
+def _complain_of_no_batch(input_fn: Callable[..., Any], config: Any) -> None:
+    """Raises InvalidArgument; warns where it may be right: at the input's end, or in one of several tasks."""
+    where = describe(input_fn)
+    if config.save_input_state or config.cluster_spec:
+        log.warning(
+            "Training with estimator made no steps. Perhaps input is empty or misspecified: input_fn %s gave"
+            " no batch.",
+            where,
+        )
+        return
+    raise InvalidArgument(f"Estimator.train: input_fn {where} gave no batch: its data set is empty.")
 
 
 def _build(model: Model, input_fn: Callable[..., Any]) -> TrainingGraph:
@@ -130,6 +149,8 @@ class TrainingLoop:
         self._loop_length = LoopLength(parts.config.steps_per_loop)
         self._max_steps = parts.request.max_steps
         self._ran = 0
+        self.found_no_batch = False
+        """The input ended before the first step."""
 
     def run(self) -> Any:
         """Runs until a hook stops it or the input ends; returns the last loss."""
@@ -162,7 +183,11 @@ class TrainingLoop:
             session.reopen(lost)
 
     def _run_hooked(self, session: HookedSession) -> None:
-        session.run(self._fetches, note=self._note)
+        loop = self._graph.loop
+        if loop is not None and loop.takes_every_step:
+            session.run_around(lambda: self._looped(session, loop, 1), self._note_looped)
+        else:
+            session.run(self._fetches, note=self._note)
         self._ran += 1
         self._wake = earliest([hook.wake() for hook in self._hooks if isinstance(hook, SleepingHook)])
 
@@ -170,6 +195,18 @@ class TrainingLoop:
         """Brings the position up to date before any hook's `after_run`."""
         _, self._position.loss, step = results
         self._position.step = int(step)
+
+    def _note_looped(self, results: Any) -> None:
+        self._position.loss, step, *summary = results
+        self._position.step = int(step)
+        self._position.summary = summary[0] if summary else None
+
+    def _looped(self, session: HookedSession, loop: InGraphLoop, length: int) -> Any:
+        """Runs the loop; always the same fetches, since random operations belong to those they ran with."""
+        if loop.summary is None:
+            return session.bare([loop.loss, loop.step], [loop.length])(length)
+        run = session.bare([loop.loss, loop.step, loop.summary], [loop.length, loop.wants_summary])
+        return run(length, self._position.wants_summary)
 
     def _run_bare(self, session: HookedSession) -> bool:
         """Runs steps without hooks as long as none wants one; returns whether any was run."""
@@ -188,7 +225,7 @@ class TrainingLoop:
             ran += 1
             position.step, position.loss = int(step), loss
             if math.isnan(loss):
-                refuse_nan(loss)
+                refuse_nan(loss, position.step)
             if coordinator.should_stop():
                 break
         self._ran += ran
@@ -196,27 +233,26 @@ class TrainingLoop:
 
     def _run_looped(self, session: HookedSession, loop: InGraphLoop) -> bool:
         """As `_run_bare`, many steps a call; the step on which a hook wakes is left to it."""
-        run = session.bare([loop.loss, loop.step], [loop.length])
         position, clock, stop = self._position, self._position.clock, self._stop
+        position.wants_summary = False
         wake_step = math.inf if self._wake.step is None else self._wake.step
         wake_time = math.inf if self._wake.time is None else self._wake.time
         ran = 0
         now = clock()
         while position.step + 1 < wake_step and now < wake_time and not stop.is_set():
             length = self._loop_length.choose(wake_step - position.step - 1)
-            loss, step = run(length)
+            loss, step = self._looped(session, loop, length)[:2]
             before, now = now, clock()
             self._loop_length.took(length, now - before)
             ran += int(step) - position.step
             position.step, position.loss = int(step), loss
-            refuse_nan(loss)
+            refuse_nan(loss, position.step)
         self._ran += ran
         return ran > 0
 
     def _finish(self, session: HookedSession) -> None:
         step = self._position.step
-        if self._ran == 0:
-            log.warning("Training with estimator made no steps. Perhaps input is empty or misspecified.")
+        self.found_no_batch = self._ran == 0 and session.input_ended
         reached = self._max_steps is not None and step >= self._max_steps
         stopped = self._stop.is_set() and not reached and not session.input_ended
         self._reporter.update(step=step, loss=_scalar(self._position.loss), stopped=stopped)
