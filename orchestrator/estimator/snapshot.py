@@ -7,12 +7,14 @@ nothing but the copy is ever as large as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from orchestrator.estimator.row_access import RowAccess
 
 v1 = tf.compat.v1
 
@@ -22,9 +24,7 @@ GROUP_BYTES = 64 << 20
 """Smaller variables are read together, up to this size."""
 _ALIGNMENT = 64
 """TensorFlow feeds arrays that begin at such an address without copying them."""
-_SHORT_ROW_BYTES = 256
 _PASSED_ON = ("Identity",)
-_UPDATED_BY_ROWS = ("ResourceScatter", "ResourceSparse", "ResourceStridedSliceAssign")
 _PLAIN_TYPES = frozenset({tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.int8, tf.int32, tf.int64})
 
 
@@ -39,8 +39,9 @@ class Snapshot:
         self._arrays: list[np.ndarray | None] = [_buffer_for(tensor) for tensor in tensors]
         small: list[tuple[int, tf.Tensor]] = []
         self._pieces: list[_Pieces] = []
+        row_access = RowAccess(v1.get_default_graph())
         for index, tensor in enumerate(tensors):
-            pieces = _in_pieces(index, tensor)
+            pieces = _in_pieces(index, tensor, row_access)
             if pieces is None:
                 small.append((index, tensor))
             else:
@@ -87,7 +88,7 @@ class _Pieces:
         return [start], [length]
 
 
-def _in_pieces(index: int, tensor: tf.Tensor) -> _Pieces | None:
+def _in_pieces(index: int, tensor: tf.Tensor, row_access: RowAccess) -> _Pieces | None:
     """How to read a large variable; None for what is small or computed, and better read as a whole."""
     size = _bytes_of(tensor)
     source = _behind_identities(tensor)
@@ -96,33 +97,20 @@ def _in_pieces(index: int, tensor: tf.Tensor) -> _Pieces | None:
     if source.op.type not in ("ReadVariableOp", "VariableV2"):
         return None
     rows = tensor.shape.as_list()[0]
-    by_rows = source.op.type == "ReadVariableOp" and rows > 1 and size // rows <= PIECE_BYTES
-    if by_rows and (size // rows >= _SHORT_ROW_BYTES or _may_be_updated_by_rows(source.op.inputs[0])):
+    if source.op.type == "ReadVariableOp" and row_access.to(source.op.inputs[0]):
         return _rows_of(index, source.op.inputs[0], source, rows, max(1, PIECE_BYTES // (size // rows)))
-    with v1.colocate_with(source.op):
+    with v1.colocate_with(source.op, ignore_existing=True):
         start, length = (v1.placeholder(tf.int64, [1], name=f"snapshot_{name}") for name in ("start", "size"))
         value = tf.slice(tf.reshape(source, [-1]), start, length)
     return _Pieces(index, value, [start, length], rows, PIECE_BYTES // tensor.dtype.size, by_rows=False)
 
 
 def _rows_of(index: int, handle: tf.Tensor, source: tf.Tensor, rows: int, length: int) -> _Pieces:
-    """Reads rows where they are: once rows were updated in place, any other reading copies the variable."""
-    with v1.colocate_with(handle.op):
+    """Reads rows where they are: of such a variable any other reading copies all."""
+    with v1.colocate_with(handle.op, ignore_existing=True):
         wanted = v1.placeholder(tf.int64, [None], name="snapshot_rows")
         value = tf.raw_ops.ResourceGather(resource=handle, indices=wanted, dtype=source.dtype)
     return _Pieces(index, value, [wanted], rows, length, by_rows=True)
-
-
-def _may_be_updated_by_rows(handle: tf.Tensor) -> bool:
-    """Whether some operation writes rows of the variable, or is a function that could."""
-    return any(
-        user.type.startswith(_UPDATED_BY_ROWS) or any(value.HasField("func") for value in _attributes(user))
-        for user in handle.consumers()
-    )
-
-
-def _attributes(operation: tf.Operation) -> Iterable[Any]:
-    return operation.node_def.attr.values()
 
 
 def _behind_identities(tensor: tf.Tensor) -> tf.Tensor:

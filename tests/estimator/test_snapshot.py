@@ -26,7 +26,6 @@ def test_the_copy_is_of_one_moment_and_its_memory_is_used_again(
     monkeypatch: pytest.MonkeyPatch, shape: list[int], resource: bool, dtype: Any
 ) -> None:
     monkeypatch.setattr(module, "PIECE_BYTES", 600)
-    monkeypatch.setattr(module, "_SHORT_ROW_BYTES", 300)
     with tf.Graph().as_default(), v1.Session() as session:
         present = variable(shape, dtype, resource)
         add = v1.assign_add(present, tf.ones(shape, dtype))
@@ -44,23 +43,49 @@ def test_the_copy_is_of_one_moment_and_its_memory_is_used_again(
         assert second.ctypes.data % 64 == 0
 
 
+def operation_types(graph: tf.Graph) -> set[str]:
+    return {operation.type for operation in graph.get_operations()}
+
+
 @pytest.mark.parametrize("columns", [1, 100])
-def test_rows_that_were_updated_in_place_are_read_where_they_are(
-    monkeypatch: pytest.MonkeyPatch, columns: int
+@pytest.mark.parametrize("in_function", [False, True])
+def test_rows_are_read_of_variables_that_are_updated_by_rows(
+    monkeypatch: pytest.MonkeyPatch, columns: int, in_function: bool
 ) -> None:
     monkeypatch.setattr(module, "PIECE_BYTES", 500)
     with tf.Graph().as_default() as graph, v1.Session() as session:
         table = variable([1000, columns])
-        rows = tf.zeros([2, columns]) - 1.0
-        update = tf.raw_ops.ResourceScatterUpdate(resource=table.handle, indices=[3, 900], updates=rows)
+
+        def change() -> None:
+            rows = tf.zeros([2, columns]) - 1.0
+            tf.raw_ops.ResourceScatterUpdate(resource=table.handle, indices=[3, 900], updates=rows)
+
+        if in_function:
+            tf.function(change)()
+        else:
+            change()
+        kind = "StatefulPartitionedCall" if in_function else "ResourceScatterUpdate"
+        update = next(operation for operation in graph.get_operations() if operation.type == kind)
         snapshot = Snapshot([table.read_value()])
-        assert "ResourceGather" in {operation.type for operation in graph.get_operations()}
+        assert "ResourceGather" in operation_types(graph)
         session.run(v1.global_variables_initializer())
         snapshot.open(session)
         session.run(update)
         (copy,) = snapshot.take()
         np.testing.assert_array_equal(copy, session.run(table))
         assert (copy[[3, 900]] == -1.0).all()
+
+
+def test_rows_of_other_variables_are_not_read_since_their_training_would_get_slower(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PIECE_BYTES", 500)
+    with tf.Graph().as_default() as graph:
+        table = variable([1000, 100])
+        tf.function(lambda: table.assign_add(tf.ones([1000, 100])) * 2.0)()
+        Snapshot([table.read_value()])
+        assert "ResourceGather" not in operation_types(graph)
+        assert "Slice" in operation_types(graph)
 
 
 def test_small_tensors_are_read_together_and_strings_too(monkeypatch: pytest.MonkeyPatch) -> None:
