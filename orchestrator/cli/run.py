@@ -103,8 +103,9 @@ def carry_out(resolved: ResolvedJob, console: Console, injections: Sequence[Inje
     fault_injection.check(injections, job)
     tasks = [TaskId(kind, i) for kind, request in job.tasks.items() for i in range(request.replicas)]
     display = make_display(console, tasks)
-    _make_directories(resolved)
+    _make_model_dir(job)
     with held_model_dir(job) as (heartbeat, notes):
+        _make_run_dir(resolved)
         lines = [*progress_text.header(resolved), *(progress_text.note_line(note) for note in notes)]
         for number, line in enumerate(lines):
             display.say(line, "bold" if number == 0 else "")
@@ -134,16 +135,19 @@ def held_model_dir(job: Job) -> Iterator[tuple[Callable[[float], str | None], li
         lease.release()
 
 
-def _make_directories(resolved: ResolvedJob) -> None:
-    """The run directory with what the tasks read there, and the model directory."""
+def _make_model_dir(job: Job) -> None:
+    if "://" in job.model_dir:
+        return
+    try:
+        Path(job.model_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot make model directory {job.model_dir}: {error.strerror}.") from error
+
+
+def _make_run_dir(resolved: ResolvedJob) -> None:
+    """The run directory with what the tasks read there."""
     run_dir = RunDir(resolved.job.run_dir)
     run_dir.create()
-    model_dir = resolved.job.model_dir
-    if "://" not in model_dir:
-        try:
-            Path(model_dir).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EnvironmentProblem(f"cannot make model directory {model_dir}: {error.strerror}.") from error
     if resolved.experiment is None:
         return
     try:

@@ -1,7 +1,8 @@
 """The run directory: every path of a run, in one place.
 
 RUN_DIR/
-  plan.json             the resolved plan of the newest attempt
+  plan.json             the resolved plan of the newest attempt, TF_CONFIG of each task among it
+  plan-<attempt>.json   that of each attempt, from 0
   experiment.json       what the train-and-evaluate program is to do (experiments only)
   launcher.json         pid, start time and boot id of the launcher, and its state
   events.jsonl          what happened, one object a line
@@ -32,6 +33,10 @@ class RunDir:
     @property
     def plan(self) -> Path:
         return self.path / "plan.json"
+
+    def plan_of(self, attempt: int) -> Path:
+        """The plan of one attempt, from 0."""
+        return self.path / f"plan-{attempt}.json"
 
     @property
     def experiment(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,9 @@ class RunJournal:
     def plan(self, plan: LaunchPlan) -> None:
         """Writes the plan that is about to be carried out."""
         self._attempt = plan.attempt
-        self._write(self._run_dir.plan, lambda: write_json_atomically(self._run_dir.plan, plan_as_json(plan)))
+        value = plan_as_json(plan)
+        for path in (self._run_dir.plan, self._run_dir.plan_of(plan.attempt)):
+            self._write(path, partial(write_json_atomically, path, value))
 
     def phase(self, phase: RunPhase) -> None:
         """The launcher does something else now."""

@@ -287,6 +287,7 @@ def test_two_runs_do_not_share_a_model_directory(place: Path) -> None:
         )
         assert second.returncode == 3
         assert f"in use by process {first.process.pid} on " in second.stderr
+        assert not (place / "two").exists(), "a run that never began left a directory"
         first.signal(signal.SIGKILL)
         first.process.wait(60)
         third = orchestrator(

@@ -280,6 +280,8 @@ def test_a_synchronous_attempt_is_restarted_as_a_whole(tmp_path: Path) -> None:
     result = run.result()
     assert result.exit_code == 0
     assert run.submitted == [(0, "chief-0 worker-0 evaluator-0"), (1, "chief-0 worker-0")]
+    plans = [json.loads(RunDir(run.job.run_dir).plan_of(n).read_text()) for n in (0, 1)]
+    assert [plan["attempt"] for plan in plans] == [0, 1]
     assert run.killed == ["chief-0"]
     assert (result.attempts, result.restarts) == (2, 1)
 
