@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from threading import Thread
 
 import pytest
@@ -14,8 +14,8 @@ Pair = tuple[ControlChannel, ControlChannel]
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    ours, socket = channel_pair()
-    theirs = ControlChannel(socket)
+    ours, other = channel_pair()
+    theirs = ControlChannel(other)
     yield ours, theirs
     ours.close()
     theirs.close()
@@ -72,19 +72,14 @@ def test_the_end_is_told_after_the_last_message(pair: Pair) -> None:
         pair[1].send({"too": "late"})
 
 
-def test_descriptors_of_half_a_message_are_known_and_closed(pair: Pair) -> None:
+def test_descriptors_of_half_a_message_are_known_and_closed() -> None:
+    theirs, raw = channel_pair()
     read, write = os.pipe()
-
-    def send() -> None:
-        with suppress(OSError):
-            pair[0].send({"big": "x" * 3_000_000}, (write,))
-
-    sender = Thread(target=send)
-    sender.start()
-    while len(pair[1].fds()) == 1:
-        assert pair[1].receive()[0] == []
+    socket.send_fds(raw, [(1000).to_bytes(4, "big") + b'{"half'], [write])
+    assert theirs.receive() == ([], False)
+    assert len(theirs.fds()) == 2
     os.close(write)
-    pair[1].close()
-    sender.join()
+    theirs.close()
+    raw.close()
     assert os.read(read, 1) == b"", "no copy of the write end is left"
     os.close(read)
