@@ -12,12 +12,12 @@ import tensorflow as tf
 from orchestrator.errors import InvalidArgument
 from orchestrator.estimator.in_graph_loop import InGraphLoop, StepRecorder
 from orchestrator.estimator.input_source import InputSource, read_input
+from orchestrator.estimator.loss_summary import LOSS, add_loss_summary
 from orchestrator.estimator.model import Model
 from orchestrator.estimator.modes import ModeKeys
 
 v1 = tf.compat.v1
 GLOBAL_STEP = v1.GraphKeys.GLOBAL_STEP
-LOSS = "loss"
 
 
 @contextlib.contextmanager
@@ -110,13 +110,6 @@ def step_after(train_op: Any, read_step: Callable[[], tf.Tensor]) -> tf.Tensor:
     """The global step as it is once `train_op` of the same run is done."""
     with tf.control_dependencies([train_op]):
         return tf.identity(read_step(), name="step_after_training")
-
-
-def add_loss_summary(loss: tf.Tensor) -> None:
-    """Adds a scalar summary named `loss` unless `model_fn` has made one."""
-    if not any(summary.op.name == LOSS for summary in v1.get_collection(v1.GraphKeys.SUMMARIES)):
-        v1.summary.scalar(LOSS, loss)
-    v1.add_to_collection(v1.GraphKeys.LOSSES, loss)
 
 
 def add_default_saver(scaffold: v1.train.Scaffold, config: Any) -> None:

@@ -6,6 +6,10 @@ The second build gets the variables of the first, in the order in which they
 were created, so names and checkpoints are those of a graph without a loop. One
 iteration at a time (`parallel_iterations=1`) makes the loop equal to single
 steps bit for bit.
+
+Random operations remember how often they have run. A step that has any runs in
+the loop alone, also by itself (a loop of length 1), and the random operations
+of the body get the seeds of the first build: again the results of single steps.
 """
 
 from __future__ import annotations
@@ -16,15 +20,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.core.framework import attr_value_pb2
 
-from orchestrator.estimator.graph_walk import ancestors, random_operations
+from orchestrator.estimator.graph_walk import RANDOM_OPERATIONS, ancestors, random_operations
+from orchestrator.estimator.loss_summary import add_loss_summary
 
 v1 = tf.compat.v1
 Build = Callable[[Any], tuple[Any, tf.Tensor]]
 """Builds a training step on one element of the input: returns train_op and loss."""
-_HARMLESS = frozenset(
-    {"Placeholder", "VarHandleOp", "ReadVariableOp", "VarIsInitializedOp", "IteratorGetNext"}
-)
 
 
 class NotRepeatable(Exception):
@@ -38,8 +41,11 @@ class InGraphLoop:
     length: tf.Tensor
     loss: tf.Tensor
     step: tf.Tensor
-    has_loose_effects: bool
-    """The body holds operations that only the default executor leaves out, as single steps do."""
+    takes_every_step: bool = False
+    """No step may run outside of the loop."""
+    wants_summary: tf.Tensor | None = None
+    """Feed whether to evaluate summaries at the last step; None where there are none in the loop."""
+    summary: tf.Tensor | None = None
 
 
 class VariableTape:
@@ -158,38 +164,58 @@ class StepRecorder:
         return self._tape.recording()
 
     def build_loop(
-        self, build: Build, next_element: Callable[[], Any], read_step: Callable[[], tf.Tensor]
+        self,
+        build: Build,
+        next_element: Callable[[], Any],
+        read_step: Callable[[], tf.Tensor],
+        seeds: Seeds,
+        with_summary: bool,
     ) -> InGraphLoop:
-        """Adds the loop to the default graph; raises NotRepeatable where it cannot be had."""
+        """Adds the loop to the default graph; raises NotRepeatable where it cannot be had.
+
+        `seeds` are those of the first build; where there are any, the loop
+        takes every step, and evaluates the summaries itself.
+        """
         self._tape.check()
         length = v1.placeholder(tf.int32, [], name="steps_in_loop")
-        loose: list[str] = []
+        wants_summary = v1.placeholder_with_default(False, [], name="summary_in_loop")
+        with_summary = with_summary and bool(seeds)
 
-        def more(index: tf.Tensor, loss: tf.Tensor) -> tf.Tensor:
+        def more(index: tf.Tensor, loss: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
             return tf.logical_and(index < length, tf.logical_not(tf.math.is_nan(loss)))
 
-        def body(index: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            self._tape.body = v1.get_default_graph()
-            with _as_before(self._collections, self._tape.body):
+        def body(index: tf.Tensor, _: tf.Tensor, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            graph = self._tape.body = v1.get_default_graph()
+            with _as_before(self._collections, graph):
                 train_op, loss = build(next_element())
-            loose.extend(_loose_effects(self._tape.body, [as_operation(train_op), loss.op]))
+                if with_summary:
+                    wanted = tf.logical_and(wants_summary, tf.equal(index + 1, length))
+                    text = _merged_summaries(loss, wanted, text)
+            needed = [as_operation(train_op), loss.op, text.op]
+            seeds.give_to(needed)
             with tf.control_dependencies([train_op]):
-                return index + 1, tf.cast(tf.reshape(loss, []), tf.float32)
+                return index + 1, tf.cast(tf.reshape(loss, []), tf.float32), tf.identity(text)
 
         with self._tape.replaying(), _control_flow_v2():
-            _, loss = tf.while_loop(more, body, [tf.constant(0), tf.constant(0.0)], parallel_iterations=1)
+            start = [tf.constant(0), tf.constant(0.0), tf.constant("")]
+            _, loss, text = tf.while_loop(more, body, start, parallel_iterations=1)
         with tf.control_dependencies([loss]):
             step = tf.identity(read_step(), name="step_after_loop")
-        return InGraphLoop(length, loss, step, has_loose_effects=bool(loose))
+        return InGraphLoop(
+            length,
+            loss,
+            step,
+            takes_every_step=bool(seeds),
+            wants_summary=wants_summary if with_summary else None,
+            summary=text if with_summary else None,
+        )
 
 
-def _loose_effects(graph: tf.Graph, results: list[tf.Operation]) -> list[str]:
-    """Operations with effects that a single step would not run, as its results do not hang on them."""
-    needed = set(ancestors(results))
-    others = (operation for operation in graph.get_operations() if operation not in needed)
-    return [
-        o.name for o in others if o.op_def is not None and o.op_def.is_stateful and o.type not in _HARMLESS
-    ]
+def _merged_summaries(loss: tf.Tensor, wanted: tf.Tensor, before: tf.Tensor) -> tf.Tensor:
+    """All summaries of the body as one serialized text where they are wanted, else what was there before."""
+    add_loss_summary(loss)
+    merged = v1.summary.merge_all()
+    return before if merged is None else tf.cond(wanted, lambda: tf.identity(merged), lambda: before)
 
 
 @contextmanager
@@ -204,13 +230,37 @@ def _control_flow_v2() -> Iterator[None]:
             v1.disable_control_flow_v2()
 
 
-def refuse_random(train_op: Any, loss: tf.Tensor) -> None:
-    """Raises NotRepeatable for a step whose random draws depend on how often an operation has run."""
-    random = random_operations(ancestors([as_operation(train_op), loss.op]))
-    if random:
-        raise NotRepeatable(f"the model draws random numbers ({random[0]})")
-
-
 def as_operation(train_op: Any) -> tf.Operation:
     """The operation of a train_op that may be a tensor or a variable."""
     return train_op if isinstance(train_op, tf.Operation) else train_op.op
+
+
+class Seeds:
+    """The random operations that a step runs, and their seeds, in the order in which they were made."""
+
+    def __init__(self, results: list[tf.Operation]) -> None:
+        self._operations = _random(results)
+        inside = [name for name in random_operations(ancestors(results)) if "/" in name]
+        names = {operation.name for operation in self._operations}
+        if any(name not in names for name in inside):
+            raise NotRepeatable(f"a function of the model draws random numbers ({inside[0]})")
+
+    def __bool__(self) -> bool:
+        return bool(self._operations)
+
+    def give_to(self, results: list[tf.Operation]) -> None:
+        """Sets the same seeds in another build of the same step; raises NotRepeatable where it differs."""
+        others = _random(results)
+        if [o.type for o in others] != [o.type for o in self._operations]:
+            raise NotRepeatable("model_fn draws other random numbers when called again")
+        for mine, other in zip(self._operations, others, strict=True):
+            for name in ("seed", "seed2"):
+                other._set_attr(name, attr_value_pb2.AttrValue(i=mine.get_attr(name)))
+
+
+def _random(results: list[tf.Operation]) -> list[tf.Operation]:
+    needed = set(ancestors(results))
+    in_order = results[0].graph.get_operations() if results else []
+    return [
+        operation for operation in in_order if operation in needed and operation.type in RANDOM_OPERATIONS
+    ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator.errors import InvalidArgument
 from orchestrator.estimator.graph import TrainingGraph
-from orchestrator.estimator.in_graph_loop import InGraphLoop, NotRepeatable, refuse_random
+from orchestrator.estimator.in_graph_loop import InGraphLoop, NotRepeatable, Seeds, as_operation
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.model import Model
 from orchestrator.estimator.modes import ModeKeys
@@ -28,7 +28,7 @@ def add_loop(graph: TrainingGraph, model: Model, hooks: list[Any]) -> None:
     if setting == 1:
         return
     try:
-        graph.loop = _build(graph, model)
+        graph.loop = _build(graph, model, hooks)
     except NotRepeatable as reason:
         if setting != AUTO:
             raise InvalidArgument(
@@ -37,24 +37,35 @@ def add_loop(graph: TrainingGraph, model: Model, hooks: list[Any]) -> None:
             ) from reason
         log.info("steps_per_loop is 1: %s.", reason)
         return
-    watching = next((hook for hook in hooks if sees_every_step(hook)), None)
+    watching = _watching(hooks)
     if watching is not None:
-        log.info("Every step is run by itself: %s looks at each.", type(watching).__name__)
+        log.info("Every step is run by itself: %s looks at each.", watching)
 
 
-def _build(graph: TrainingGraph, model: Model) -> InGraphLoop:
-    if graph.recorder is None:
+def _watching(hooks: list[Any]) -> str | None:
+    """The name of a hook that looks at each step."""
+    return next((type(hook).__name__ for hook in hooks if sees_every_step(hook)), None)
+
+
+def _build(graph: TrainingGraph, model: Model, hooks: list[Any]) -> InGraphLoop:
+    if graph.recorder is None or graph.read_step_anew is None:
         raise NotRepeatable("the model trains under a strategy or in a cluster")
     if graph.input.iterator is None:
         raise NotRepeatable("input_fn returns tensors and not a Dataset")
-    refuse_random(graph.train_op, graph.loss)
+    seeds = Seeds([as_operation(graph.train_op), graph.loss.op])
+    if seeds and _watching(hooks) is not None:
+        raise NotRepeatable(f"the model draws random numbers, and {_watching(hooks)} looks at each step")
+    if seeds and graph.scaffold.summary_op is not None:
+        raise NotRepeatable("the model draws random numbers, and its Scaffold has a summary_op of its own")
 
     def step(element: Any) -> tuple[Any, Any]:
         features, labels = graph.input.split(element)
         spec = model.call_model_fn(features, labels, ModeKeys.TRAIN)
         return spec.train_op, spec.loss
 
-    return graph.recorder.build_loop(step, graph.input.iterator.get_next, graph.read_step_anew)
+    with_summary = bool(model.config.save_summary_steps)
+    next_element = graph.input.iterator.get_next
+    return graph.recorder.build_loop(step, next_element, graph.read_step_anew, seeds, with_summary)
 
 
 class LoopLength:

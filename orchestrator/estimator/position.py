@@ -26,6 +26,10 @@ class Position:
     ballot: Ballot = field(default_factory=Ballot)
     """What all tasks together decided at the newest step."""
     clock: Callable[[], float] = time.monotonic
+    wants_summary: bool = False
+    """A hook wants the summaries of the step to come (where only the loop can evaluate them)."""
+    summary: bytes | None = None
+    """What the loop evaluated then."""
 
 
 class SleepingHook(tf.compat.v1.train.SessionRunHook):

@@ -114,6 +114,17 @@ class HookedSession:
             self._raise_cause(error)
             raise
 
+    def run_around(self, run: Callable[[], Any], note: Callable[[Any], None]) -> None:
+        """Runs a function with all hooks around it, which can fetch nothing then."""
+        context = v1.train.SessionRunContext(v1.train.SessionRunArgs(None), self.raw)
+        for hook in self._hooks:
+            hook.before_run(context)
+        note(run())
+        nothing = v1.train.SessionRunValues(None, v1.RunOptions(), v1.RunMetadata())
+        for hook in self._hooks:
+            hook.after_run(context, nothing)
+        self._stop_requested = self._stop_requested or context.stop_requested
+
     def _run_with_hooks(self, fetches: Any, note: Callable[[Any], None] | None) -> Any:
         context = v1.train.SessionRunContext(v1.train.SessionRunArgs(fetches), self.raw)
         options = v1.RunOptions()

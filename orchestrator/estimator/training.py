@@ -105,8 +105,8 @@ def _session_opener(
         config=session_config,
         max_wait_seconds=config.session_creation_timeout_secs,
     )
-    loose = graph.loop is not None and graph.loop.has_loose_effects
-    if strategy is None and not loose and not any(may_trace(hook) for hook in hooks):
+    # A loop would run in one thread what single steps leave out, and round in other places.
+    if strategy is None and graph.loop is None and not any(may_trace(hook) for hook in hooks):
         run_in_one_thread_if_small(session_config, graph.graph, graph.results(), target.master)
     if crosses_processes(strategy) or config.is_chief:
         find_newest = lambda: checkpoints.newest(model.model_dir)  # noqa: E731

@@ -16,16 +16,12 @@ v1 = tf.compat.v1
 class LossLog(SleepingHook):
     """Logs loss and step every so many global steps."""
 
-    def __init__(self, position: Position, loss: tf.Tensor, every_steps: int) -> None:
+    def __init__(self, position: Position, every_steps: int) -> None:
         self._position = position
-        self._loss = loss
         self._trigger = Trigger(steps=every_steps)
 
     def wake(self) -> Wake:
         return self._trigger.wake()
-
-    def before_run(self, run_context: Any) -> Any:
-        return v1.train.SessionRunArgs(self._loss)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
         step, now = self._position.step, self._position.clock()
@@ -33,7 +29,7 @@ class LossLog(SleepingHook):
             return
         since = self._trigger.fire(step, now)
         took = f" ({since[1]:.3f} sec)" if since else ""
-        log.info("loss = %s, step = %d%s", run_values.results, step, took)
+        log.info("loss = %s, step = %d%s", self._position.loss, step, took)
 
 
 class StepRate(SleepingHook):
@@ -98,6 +94,7 @@ class SummaryWriting(SleepingHook):
 
     def before_run(self, run_context: Any) -> Any:
         self._requested = self._trigger.due(self._position.step + 1, self._position.clock())
+        self._position.wants_summary, self._position.summary = self._requested, None
         if not self._requested or self._scaffold.summary_op is None:
             return None
         operation = self._scaffold.summary_op
@@ -110,7 +107,8 @@ class SummaryWriting(SleepingHook):
         if self._trigger.last_step is None and self._writer is not None:
             self._writer.add_session_log(v1.SessionLog(status=v1.SessionLog.START), step)
         self._trigger.fire(step, self._position.clock())
-        for summary in run_values.results or ():
+        looped = [self._position.summary] if self._position.summary else []
+        for summary in run_values.results or looped:
             if self._writer is not None:
                 self._writer.add_summary(summary, step)
 

@@ -30,7 +30,7 @@ def layered(features: Any, labels: Any, mode: str) -> EstimatorSpec:
     v1.add_to_collection(v1.GraphKeys.UPDATE_OPS, mean.assign(0.9 * mean + 0.1 * tf.reduce_mean(hidden, 0)))
     never = tf.Variable(0.0, trainable=False, name="never_updated")
     never.assign_add(1.0)
-    outputs = tf.matmul((hidden - mean) * plain, v1.get_variable("kernel", [8, 1]))
+    outputs = tf.matmul((hidden - tf.reduce_mean(hidden, 0)) * plain, v1.get_variable("kernel", [8, 1]))
     loss = v1.losses.mean_squared_error(labels, outputs)
     total = v1.losses.get_total_loss()
     error = v1.metrics.mean_absolute_error(labels, outputs)
@@ -74,6 +74,44 @@ def test_a_loop_gives_the_weights_and_files_of_single_steps(tmp_path: Path, step
     assert found["global_step"] == 47
     assert {p.name for p in looped_files(looped)} == {p.name for p in looped_files(single)}
     assert events(tmp_path / "looped") == events(tmp_path / "single")
+
+
+def dropping(features: Any, labels: Any, mode: str) -> EstimatorSpec:
+    """Dropout, noise and a summary: random numbers in every step, with seeds of graph and operation."""
+    noisy = features + tf.random.normal(tf.shape(features), stddev=0.1, seed=11)
+    hidden = tf.nn.relu(tf.matmul(noisy, v1.get_variable("first", [4, 16])))
+    hidden = tf.nn.dropout(hidden, rate=0.5)
+    outputs = tf.matmul(hidden, v1.get_variable("second", [16, 1]))
+    loss = v1.losses.mean_squared_error(labels, outputs)
+    v1.summary.scalar("outputs", tf.reduce_mean(outputs))
+    train_op = v1.train.AdamOptimizer(0.05).minimize(loss, v1.train.get_global_step())
+    return EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+
+def summaries(directory: Path) -> list[tuple[int, str, float]]:
+    found = []
+    for path in sorted(directory.glob("events.out.tfevents.*")):
+        for event in v1.train.summary_iterator(str(path)):
+            values = [v for v in event.summary.value if v.tag != "global_step/sec"]
+            found += [(event.step, v.tag, v.simple_value) for v in values]
+    return found
+
+
+@pytest.mark.parametrize("steps_per_loop", [7, "auto"])
+def test_dropout_in_a_loop_is_that_of_single_steps(tmp_path: Path, steps_per_loop: Any) -> None:
+    periods = {"save_checkpoints_steps": 20, "save_summary_steps": 15, "log_step_count_steps": 10}
+    single = trained(tmp_path / "single", model_fn=dropping, **periods)
+    looped = trained(tmp_path / "looped", model_fn=dropping, steps_per_loop=steps_per_loop, **periods)
+    for name, value in all_variables(single).items():
+        np.testing.assert_array_equal(looped.get_variable_value(name), value, err_msg=name)
+    assert summaries(tmp_path / "looped") == summaries(tmp_path / "single")
+    assert {p.name for p in looped_files(looped)} == {p.name for p in looped_files(single)}
+
+
+def test_random_steps_that_a_hook_looks_at_cannot_loop(tmp_path: Path) -> None:
+    hook = v1.train.LoggingTensorHook(["outputs"], every_n_iter=5)
+    with pytest.raises(InvalidArgument, match="LoggingTensorHook looks at each step"):
+        trained(tmp_path, model_fn=dropping, hooks=[hook], steps_per_loop=10)
 
 
 def looped_files(estimator: Estimator) -> list[Path]:
