@@ -8,10 +8,18 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.job_options import JobOptions, ResolvedJob, resolve
-from orchestrator.cluster.config import RunPolicySection
+from orchestrator.cluster.config import LogSection, RunPolicySection
 from orchestrator.cluster.task import TaskType
 from orchestrator.errors import ClusterConfigError, ConfigError, ExperimentError, OrchestratorError
-from orchestrator.launch.job import Job, RunPolicy, StartMethod, StrategyKind, TaskRequest
+from orchestrator.launch.job import (
+    HangLimits,
+    Job,
+    LogLimits,
+    RunPolicy,
+    StartMethod,
+    StrategyKind,
+    TaskRequest,
+)
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 EXPERIMENT = "def experiment(config, max_steps: int = 5): ...\n"
@@ -125,8 +133,11 @@ def test_the_same_command_again_has_the_same_model_directory_and_another_run_dir
 def test_the_policy_of_a_silent_file_is_the_launchers_default() -> None:
     declared = RunPolicySection()
     for field in dataclasses.fields(RunPolicy):
-        if field.name != "restart":
+        if field.name not in ("restart", "hang_seconds"):
             assert getattr(declared, field.name) == getattr(RunPolicy(), field.name), field.name
+    assert declared.hang_seconds.model_dump() == dataclasses.asdict(HangLimits())
+    logs = LogSection()
+    assert LogLimits(logs.max_size, logs.keep) == LogLimits()
     assert declared.restart.by_type() == RunPolicy().restart == {}
 
 
