@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from orchestrator.errors import InvalidArgument, NotTrained
 from orchestrator.estimator import checkpoints, session_reuse, stop_request
 from orchestrator.estimator.executor import may_trace, run_in_one_thread_if_small
 from orchestrator.estimator.graph import EvaluationGraph, build_evaluation_graph
+from orchestrator.estimator.input_source import NotShareable
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.metric_summary import write_metrics
 from orchestrator.estimator.model import Model
@@ -53,62 +54,90 @@ def evaluate(model: Model, request: EvaluationRequest, checkpoint: str | None) -
     with reporter_of(model.config.task_environment).during(Phase.EVALUATING):
         kept = _kept.get()
         if kept is None or checkpoint is None:
-            evaluation = Evaluation(model, request)
+            evaluation = Evaluation(model, request, (request.input_fn,))
             try:
-                return evaluation.run(checkpoint)
+                return evaluation.run(request, checkpoint)
             finally:
                 evaluation.close()
-        return _kept_evaluation(kept, model, request).run(checkpoint)
+        return kept.evaluation_for(model, request).run(request, checkpoint)
 
 
-_kept: contextvars.ContextVar[dict[Any, Evaluation] | None] = contextvars.ContextVar("kept", default=None)
+_kept: contextvars.ContextVar[KeptEvaluations | None] = contextvars.ContextVar("kept", default=None)
+
+
+class KeptEvaluations:
+    """Evaluation graphs that serve more than one call; `inputs` are to share one where they can."""
+
+    def __init__(self, inputs: tuple[Any, ...]) -> None:
+        self._inputs = inputs
+        self._evaluations: dict[Any, Evaluation] = {}
+
+    def evaluation_for(self, model: Model, request: EvaluationRequest) -> Evaluation:
+        """The one that was kept for such a request, or a new one."""
+        if request.input_fn in self._inputs:
+            try:
+                return self._find(model, request, self._inputs)
+            except NotShareable as reason:
+                log.info("Each input is evaluated on a graph of its own: %s.", reason)
+                self._inputs = ()
+        return self._find(model, request, (request.input_fn,))
+
+    def _find(self, model: Model, request: EvaluationRequest, input_fns: tuple[Any, ...]) -> Evaluation:
+        key = (id(model), input_fns, request.hooks)
+        found = self._evaluations.get(key)
+        if found is None or found.needs_new_graph:
+            self._evaluations[key] = found = Evaluation(model, request, input_fns)
+        return found
+
+    def close(self) -> None:
+        """Closes all sessions."""
+        for evaluation in self._evaluations.values():
+            evaluation.close()
 
 
 @contextlib.contextmanager
-def kept_open() -> Iterator[None]:
-    """Within this block, `evaluate` keeps its graphs and sessions from one call to the next."""
+def kept_open(inputs: Sequence[Any] = ()) -> Iterator[None]:
+    """Within this block, `evaluate` keeps its graphs and sessions from one call to the next.
+
+    Evaluations on several of the `inputs` (input functions) use one graph where
+    they can, so a checkpoint is loaded once for all of them.
+    """
     if _kept.get() is not None:
         yield
         return
-    token = _kept.set({})
+    kept = KeptEvaluations(tuple(inputs) if len(inputs) > 1 else ())
+    token = _kept.set(kept)
     try:
         yield
     finally:
-        for evaluation in (_kept.get() or {}).values():
-            evaluation.close()
+        kept.close()
         _kept.reset(token)
-
-
-def _kept_evaluation(kept: dict[Any, Evaluation], model: Model, request: EvaluationRequest) -> Evaluation:
-    key = (id(model), request.input_fn, request.steps, request.hooks, request.output_dir)
-    found = kept.get(key)
-    if found is None or found.needs_new_graph:
-        kept[key] = found = Evaluation(model, request)
-    return found
 
 
 class Evaluation:
     """An evaluation graph, and the session on it while it may be used again."""
 
-    def __init__(self, model: Model, request: EvaluationRequest) -> None:
+    def __init__(self, model: Model, request: EvaluationRequest, input_fns: tuple[Any, ...]) -> None:
         self._model = model
         self._request = request
-        self._graph = _build(model, request.input_fn)
+        self._graph = _build(model, input_fns)
         self._session: v1.Session | None = None
+        self._loaded: str | None = None
         self._warm_start: Any = None
         self._result = FinalMetrics(self._graph.metrics)
-        self._hooks = [
-            *self._graph.input.hooks,
-            *request.hooks,
-            *self._graph.evaluation_hooks,
-            self._result,
-        ]
+        self._hooks = self._hooks_of(request)
         self._needs_fresh_session = session_reuse.reason_against(self._graph)
         self.needs_new_graph = False
         """A hook has added operations to the graph: it cannot do so again, as the graph is final now."""
 
-    def run(self, checkpoint: str | None) -> dict[str, Any]:
+    def _hooks_of(self, request: EvaluationRequest) -> list[Any]:
+        """The ordered hooks of one evaluation."""
+        source = self._graph.input_of(request.input_fn)
+        return [*source.hooks, *request.hooks, *self._graph.evaluation_hooks, self._result]
+
+    def run(self, request: EvaluationRequest, checkpoint: str | None) -> dict[str, Any]:
         """One evaluation: every hook from `begin` to `end`."""
+        self._request, self._hooks = request, self._hooks_of(request)
         with self._graph.entered():
             if checkpoint is None:
                 self._warm_start = plan_warm_start(self._model.warm_start)
@@ -154,7 +183,7 @@ class Evaluation:
                 reporter.batch_done(done)
                 if stop.is_set() and not asked_before:
                     raise StopRequested("asked to stop while evaluating")
-        self._session = raw if keep else None
+        self._session, self._loaded = (raw, checkpoint) if keep else (None, None)
         if done == 0:
             named = f"input_fn {describe(self._request.input_fn)}"
             raise InvalidArgument(f"Estimator.evaluate: {named} gave no batch: its data set is empty.")
@@ -163,7 +192,8 @@ class Evaluation:
     def _open(self, checkpoint: str | None) -> v1.Session:
         if self._session is not None and checkpoint is not None:
             session, self._session = self._session, None
-            return restore_again(session, self._graph.scaffold, checkpoint)
+            unchanged = checkpoint == self._loaded
+            return restore_again(session, self._graph.scaffold, None if unchanged else checkpoint)
         config = self._model.config
         session_config = session_config_for(config, config.eval_distribute)
         if config.eval_distribute is None and not any(may_trace(hook) for hook in self._hooks):
@@ -173,11 +203,13 @@ class Evaluation:
         return open_as_chief(self._graph.scaffold, target, lambda: checkpoint, self._warm_start)
 
 
-def _build(model: Model, input_fn: Callable[..., Any]) -> EvaluationGraph:
+def _build(model: Model, input_fns: tuple[Any, ...]) -> EvaluationGraph:
     strategy = model.config.eval_distribute
-    if strategy is not None:
-        return build_replicated_evaluation_graph(model, input_fn, strategy)
-    return build_evaluation_graph(model, input_fn)
+    if strategy is None:
+        return build_evaluation_graph(model, input_fns)
+    if len(input_fns) > 1:
+        raise NotShareable("a strategy distributes each of them")
+    return build_replicated_evaluation_graph(model, input_fns[0], strategy)
 
 
 class FinalMetrics(v1.train.SessionRunHook):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument
 from orchestrator.estimator.in_graph_loop import InGraphLoop, StepRecorder
-from orchestrator.estimator.input_source import InputSource, read_input
+from orchestrator.estimator.input_source import InputSource, read_input, read_inputs
 from orchestrator.estimator.loss_summary import LOSS, add_loss_summary
 from orchestrator.estimator.model import Model
 from orchestrator.estimator.modes import ModeKeys
@@ -72,6 +72,12 @@ class EvaluationGraph:
     input: InputSource
     evaluation_hooks: list[Any] = field(default_factory=list)
     strategy: Any = None
+    inputs: list[InputSource] = field(default_factory=list)
+    """Every input that can feed this graph, where there are several; `input` is the first."""
+
+    def input_of(self, input_fn: Any) -> InputSource:
+        """The source that was made from `input_fn`."""
+        return next((source for source in self.inputs if source.input_fn is input_fn), self.input)
 
     def entered(self) -> contextlib.AbstractContextManager[None]:
         """Makes this the default graph, as it was while it was built."""
@@ -156,14 +162,16 @@ def build_training_graph(model: Model, input_fn: Callable[..., Any], device_fn: 
 
 def build_evaluation_graph(
     model: Model,
-    input_fn: Callable[..., Any],
+    input_fns: Sequence[Callable[..., Any]],
 ) -> EvaluationGraph:
-    """Builds the evaluation graph of one device."""
+    """Builds the evaluation graph of one device; NotShareable where several inputs cannot feed it."""
     graph = tf.Graph()
     with entered(graph):
         start_graph(model)
-        source = read_input(model.call_input_fn(input_fn, ModeKeys.EVAL), input_fn)
-        spec = model.call_model_fn(source.features, source.labels, ModeKeys.EVAL)
+        results = [model.call_input_fn(input_fn, ModeKeys.EVAL) for input_fn in input_fns]
+        one = len(input_fns) == 1
+        sources = [read_input(results[0], input_fns[0])] if one else read_inputs(results, input_fns)
+        spec = model.call_model_fn(sources[0].features, sources[0].labels, ModeKeys.EVAL)
         pairs = with_loss_metric(spec.eval_metric_ops, lambda: v1.metrics.mean(spec.loss))
         update, values = split_metrics(pairs, lambda op: op)
         values[GLOBAL_STEP] = v1.train.get_global_step(graph)
@@ -172,7 +180,8 @@ def build_evaluation_graph(
             update=update,
             metrics=values,
             scaffold=evaluation_scaffold(spec.scaffold),
-            input=source,
+            input=sources[0],
+            inputs=sources,
             evaluation_hooks=list(spec.evaluation_hooks or ()),
         )
 

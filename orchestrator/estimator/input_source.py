@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,6 +100,50 @@ def read_input(result: Any, input_fn: Any) -> InputSource:
         )
     features, labels = split_features_and_labels(result, input_fn)
     return InputSource(features, labels)
+
+
+class NotShareable(Exception):
+    """Several inputs cannot feed one graph; the text says why."""
+
+
+def read_inputs(results: Sequence[Any], input_fns: Sequence[Any]) -> list[InputSource]:
+    """One source for each result, all with the same tensors: the hooks of a source choose whose batches flow.
+
+    Raises NotShareable unless all are Datasets of the same structure and types.
+    """
+    if not all(isinstance(result, tf.compat.v2.data.Dataset) for result in results):
+        raise NotShareable("not all inputs are Datasets")
+    types, shapes = _common_structure([result.element_spec for result in results])
+    iterator = tf.compat.v1.data.Iterator.from_structure(types, shapes)
+    features, labels = split_features_and_labels(iterator.get_next(), input_fns[0])
+    return [
+        InputSource(
+            features,
+            labels,
+            [IteratorInitializerHook(iterator.make_initializer(result))],
+            from_dataset=True,
+            iterator=iterator,
+            input_fn=input_fn,
+        )
+        for result, input_fn in zip(results, input_fns, strict=True)
+    ]
+
+
+def _common_structure(specs: list[Any]) -> tuple[Any, Any]:
+    """Types, and the shapes that fit all."""
+
+    def shape(*parts: Any) -> tf.TensorShape:
+        if not all(isinstance(part, tf.TensorSpec) for part in parts) or len({p.dtype for p in parts}) > 1:
+            raise NotShareable("their batches differ in type")
+        common = parts[0].shape
+        for part in parts[1:]:
+            common = common.most_specific_compatible_shape(part.shape)
+        return common
+
+    try:
+        return tf.nest.map_structure(lambda part: part.dtype, specs[0]), tf.nest.map_structure(shape, *specs)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise NotShareable("their batches differ in structure") from error
 
 
 def _initializer_hooks(iterator: Any) -> list[tf.compat.v1.train.SessionRunHook]:

@@ -21,7 +21,7 @@ from orchestrator.estimator.evaluation import kept_open
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.progress import ProgressReporter, reporter_of
 from orchestrator.estimator.server import serve, start_server
-from orchestrator.estimator.specs import EvalSpec, TrainSpec
+from orchestrator.estimator.specs import EvalSpec, TrainSpec, eval_inputs
 from orchestrator.estimator.stop_request import StopRequest, StopRequested
 from orchestrator.estimator.strategies import crosses_processes
 
@@ -76,7 +76,7 @@ def run(assignment: Assignment) -> Result | None:
     Raises InvalidArgument where RunConfig names no task or one that does not exist.
     """
     role = _role(assignment.config)
-    with kept_open():
+    with kept_open([item.input_fn for item in eval_inputs(assignment.eval_spec)]):
         result = role(assignment)
     assignment.reporter.update(phase=Phase.DONE, stopped=_was_stopped(assignment))
     return result

@@ -101,12 +101,14 @@ def _one_after_the_other(
     return run_all
 
 
-def restore_again(session: v1.Session, scaffold: v1.train.Scaffold, checkpoint: str) -> v1.Session:
+def restore_again(session: v1.Session, scaffold: v1.train.Scaffold, checkpoint: str | None) -> v1.Session:
     """Brings an open session to where `open_as_chief` would start a new one; returns it.
 
-    The variables are read anew, local variables (metrics) and tables initialised anew.
+    The variables are read anew (None: they are those of the checkpoint already),
+    local variables (metrics) and tables initialised anew.
     """
-    scaffold.saver.restore(session, checkpoint)
+    if checkpoint is not None:
+        scaffold.saver.restore(session, checkpoint)
     session.run(scaffold.local_init_op, feed_dict=scaffold.local_init_feed_dict)
     return session
 

@@ -191,6 +191,44 @@ def test_the_graph_is_built_once_while_kept_open(tmp_path: Path) -> None:
     assert calls == ["train", "eval"]
 
 
+def short() -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices(linear_model.examples(20, seed=9)).batch(5)
+
+
+def test_several_inputs_share_one_graph_and_one_loading_of_the_checkpoint(
+    trained: Estimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restored: list[str] = []
+    restore = v1.train.Saver.restore
+
+    def counting(self: Any, session: Any, path: str) -> None:
+        restored.append(path)
+        restore(self, session, path)
+
+    monkeypatch.setattr(v1.train.Saver, "restore", counting)
+    checkpoints = tf.train.get_checkpoint_state(trained.model_dir).all_model_checkpoint_paths[-2:]
+    inputs = {"long": plain, "short": short}
+    alone = [
+        trained.evaluate(f, checkpoint_path=path, name=n) for path in checkpoints for n, f in inputs.items()
+    ]
+    restored.clear()
+    with evaluation.kept_open([plain, short]):
+        shared = [
+            trained.evaluate(f, checkpoint_path=path, name=n)
+            for path in checkpoints
+            for n, f in inputs.items()
+        ]
+    assert shared == alone
+    assert [m["rows"] for m in shared] == [44, 20, 44, 20]
+    assert restored == list(checkpoints)
+
+
+def test_inputs_that_differ_in_structure_get_graphs_of_their_own(trained: Estimator) -> None:
+    with evaluation.kept_open([plain, one_shot]):
+        results = [trained.evaluate(input_fn) for input_fn in (plain, one_shot, plain)]
+    assert [m["rows"] for m in results] == [44] * 3
+
+
 def test_metrics_are_written_where_tensorboard_looks(trained: Estimator) -> None:
     trained.evaluate(plain, name="held_out")
     trained.evaluate(plain)
