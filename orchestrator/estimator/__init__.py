@@ -48,10 +48,10 @@ _PLACES = {
     "experimental": f"{_HERE}.experimental",
     "export": f"{_HERE}.export",
     "inputs": f"{_HERE}.inputs",
-    "install": f"{_HERE}.install:install",
+    "install": f"{_HERE}.installation:install",
     "model_to_estimator": f"{_HERE}.keras:model_to_estimator",
     "regressor_parse_example_spec": f"{_HERE}.parsing_specs:regressor_parse_example_spec",
-    "train_and_evaluate": f"{_HERE}.train_and_evaluate:train_and_evaluate",
+    "train_and_evaluate": f"{_HERE}.training_and_evaluation:train_and_evaluate",
     **{name: f"{_TRAIN}.{name}" for name in _HOOKS},
 }
 

@@ -12,7 +12,7 @@ import os
 import runpy
 import sys
 
-from orchestrator.estimator.install import install
+from orchestrator.estimator.installation import install
 
 USAGE = "usage: python -m orchestrator.estimator [-m MODULE | PROGRAM.py] [ARGS ...]"
 _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"

@@ -64,7 +64,7 @@ def _run(request: ExperimentRequest, environment: TaskEnvironment | None) -> int
     from orchestrator.estimator import stop_request, strategies
     from orchestrator.estimator.estimator import set_warm_start
     from orchestrator.estimator.run_config import RunConfig
-    from orchestrator.estimator.train_and_evaluate import train_and_evaluate
+    from orchestrator.estimator.training_and_evaluation import train_and_evaluate
     from orchestrator.experiments import devices, injected_hang, stop_signals
     from orchestrator.experiments.function import ExperimentFunction
     from orchestrator.warm_start.request import WarmStart

@@ -1,11 +1,13 @@
-"""One task of a cluster, as the tests of clusters start it: MODEL_DIR STRATEGY.
+"""One task of a cluster, as the tests of clusters start it: MODEL_DIR STRATEGY SETTINGS.
 
 STRATEGY is `ours:NAME` (made by `make_strategy`) or `theirs:NAME`, made by the
-program itself, at its top level and outside of any graph.
+program itself, at its top level and outside of any graph. SETTINGS is JSON:
+arguments of RunConfig.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -15,7 +17,7 @@ from orchestrator.estimator import strategies
 from orchestrator.estimator.estimator import Estimator
 from orchestrator.estimator.run_config import RunConfig
 from orchestrator.estimator.specs import EvalSpec, TrainSpec
-from orchestrator.estimator.train_and_evaluate import train_and_evaluate
+from orchestrator.estimator.training_and_evaluation import train_and_evaluate
 from tests.estimator import linear_model
 
 MODEL_DIR, MAKER = sys.argv[1], sys.argv[2]
@@ -47,6 +49,7 @@ def main() -> None:
         log_step_count_steps=10,
         tf_random_seed=1,
         experimental_max_worker_delay_secs=0,
+        **json.loads(sys.argv[3]),
     )
     estimator = Estimator(linear_model.model_fn, config=config, params={})
     evaluation = EvalSpec(linear_model.evaluation_input, steps=None, start_delay_secs=0, throttle_secs=0)

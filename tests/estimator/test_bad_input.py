@@ -13,7 +13,7 @@ from orchestrator.errors import InvalidArgument, InvalidType, NotTrained
 from orchestrator.estimator.estimator import Estimator
 from orchestrator.estimator.run_config import RunConfig
 from orchestrator.estimator.specs import EstimatorSpec, EvalSpec, TrainSpec
-from orchestrator.estimator.train_and_evaluate import train_and_evaluate
+from orchestrator.estimator.training_and_evaluation import train_and_evaluate
 from tests.estimator import linear_model
 
 v1 = tf.compat.v1

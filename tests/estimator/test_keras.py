@@ -41,6 +41,11 @@ class Subclassed(tf_keras.Model):
         return cls()
 
 
+@pytest.fixture(autouse=True)
+def same_initial_weights() -> None:
+    tf_keras.utils.set_random_seed(1)
+
+
 def functional() -> Any:
     inputs = tf_keras.Input((10,), name="x")
     hidden = tf_keras.layers.BatchNormalization()(tf_keras.layers.Dense(8)(inputs))

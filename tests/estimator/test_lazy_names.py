@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 import subprocess
 import sys
 
@@ -108,3 +111,12 @@ def test_an_import_statement_shows_the_reason_too() -> None:
 def test_an_unknown_name_is_refused_with_the_near_miss() -> None:
     with pytest.raises(AttributeError, match=r"'Estimatr'\. Did you mean 'Estimator'"):
         estimator.Estimatr  # noqa: B018
+
+
+@pytest.mark.parametrize("package", ["", "experimental", "export", "inputs"])
+def test_no_name_is_hidden_by_a_module_of_the_same_name(package: str) -> None:
+    """Importing a submodule sets it on its package, over the function that users mean."""
+    module = importlib.import_module(".".join(filter(None, ["orchestrator.estimator", package])))
+    submodules = {found.name for found in pkgutil.iter_modules(module.__path__)}
+    for name in submodules & set(PUBLIC[package]):
+        assert inspect.ismodule(getattr(module, name)), f"{module.__name__}.{name}"

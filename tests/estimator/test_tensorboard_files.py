@@ -13,7 +13,7 @@ import tensorflow as tf
 from orchestrator.estimator.estimator import Estimator
 from orchestrator.estimator.run_config import RunConfig
 from orchestrator.estimator.specs import EstimatorSpec, EvalSpec, TrainSpec
-from orchestrator.estimator.train_and_evaluate import train_and_evaluate
+from orchestrator.estimator.training_and_evaluation import train_and_evaluate
 from orchestrator.hooks.profiler import ProfilerHook
 from tests.estimator import linear_model
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from orchestrator.cluster.task import TaskType
 from orchestrator.errors import OrchestratorError
 from orchestrator.launch.process_tree import processes_of_run
 from orchestrator.launch.run_dir import RunDir
@@ -107,11 +108,12 @@ class Launched:
         self.wait_for(f"step {step} of {task}", reached)
 
     def wait_for_checkpoint(self, step: int) -> None:
-        """Waits until some task has reported a checkpoint of at least that step."""
+        """Waits until the chief has reported a checkpoint of at least that step: then it is complete."""
 
         def reached(state: RunState, snapshot: Snapshot) -> bool:
-            steps = [v.progress.checkpoint_step for v in snapshot.tasks if v.progress is not None]
-            return any(found is not None and found >= step for found in steps)
+            (chief,) = (view for view in snapshot.tasks if view.task.type is TaskType.CHIEF)
+            found = None if chief.progress is None else chief.progress.checkpoint_step
+            return found is not None and found >= step
 
         self.wait_for(f"a checkpoint of step {step}", reached)
 
