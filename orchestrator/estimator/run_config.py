@@ -64,8 +64,10 @@ class RunConfig:
       checkpoint_save_graph_def: whether `graph.pbtxt` and `.meta` are written.
       steps_per_loop: training steps in one session call; "auto" takes the
         longest loop that keeps the period of every hook, checkpoint and summary.
-      save_checkpoints_async: write checkpoints beside training.
-      save_input_state: save the input pipeline's position with each checkpoint.
+      save_checkpoints_async: write checkpoints beside training, from a copy of the
+        variables in memory; one at a time. Beside parameter servers training waits.
+      save_input_state: save the input pipeline's position with each checkpoint and
+        go on from there; not beside asynchronous parameter servers.
       mixed_precision: True, "float16" or "bfloat16": TensorFlow rewrites the graph
         to compute in half precision; True takes the type that suits the device.
       xla: compile clusters of operations with XLA.

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,8 @@ STEPS = 24
 class Cluster:
     """Processes that run `cluster_program` as the tasks of one cluster."""
 
-    def __init__(self, directory: Path, maker: str, tasks: list[str]) -> None:
+    def __init__(self, directory: Path, maker: str, tasks: list[str], **settings: Any) -> None:
+        self._settings = json.dumps(settings)
         self.model_dir = directory / "model"
         self._directory = directory
         addresses = _addresses([task for task in tasks if task != "evaluator-0"])
@@ -39,7 +41,8 @@ class Cluster:
         task_type, _, index = task.partition("-")
         place = {"cluster": addresses, "task": {"type": task_type, "index": int(index)}}
         environment = {**os.environ, "TF_CONFIG": json.dumps(place), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "tests.estimator.cluster_program", str(self.model_dir), maker]
+        program = [sys.executable, "-m", "tests.estimator.cluster_program"]
+        command = [*program, str(self.model_dir), maker, self._settings]
         with (self._directory / f"{task}.log").open("wb") as log:
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=ROOT)
 
@@ -107,11 +110,11 @@ def test_two_workers_with_half_a_batch_equal_one_with_the_whole(
 
 
 @pytest.mark.parametrize("maker", ["ours:parameter_server", "theirs:parameter_server"])
-def test_parameter_servers_train_and_the_evaluator_ends_with_the_last_checkpoint(
+def test_beside_parameter_servers_every_task_ends_by_itself(
     tmp_path: Path, clusters: list[Cluster], maker: str
 ) -> None:
-    tasks = ["chief-0", "worker-0", "evaluator-0"]
-    cluster = Cluster(tmp_path, maker, [*tasks, "ps-0"])
+    tasks = ["chief-0", "worker-0", "evaluator-0", "ps-0", "ps-1"]
+    cluster = Cluster(tmp_path, maker, tasks)
     clusters.append(cluster)
     cluster.wait(*tasks)
     last = steps_saved(cluster.model_dir)[-1]
@@ -120,3 +123,30 @@ def test_parameter_servers_train_and_the_evaluator_ends_with_the_last_checkpoint
     assert list((cluster.model_dir / "eval").glob("events.out.tfevents.*"))
     kernel = tf.train.load_variable(str(cluster.model_dir), "kernel")
     assert np.abs(kernel - linear_model.WEIGHTS).max() < np.abs(linear_model.WEIGHTS).max()
+
+
+def test_workers_that_step_together_save_beside_training_with_the_positions_of_all(
+    tmp_path: Path, clusters: list[Cluster]
+) -> None:
+    settings = {"save_checkpoints_async": True, "save_input_state": True, "keep_checkpoint_max": 2}
+    cluster = Cluster(tmp_path, "ours:multi_worker_mirrored", ["chief-0", "worker-0"], **settings)
+    clusters.append(cluster)
+    cluster.wait("chief-0", "worker-0")
+    alone = trained_alone(tmp_path / "alone").get_variable_value("kernel")
+    np.testing.assert_allclose(tf.train.load_variable(str(cluster.model_dir), "kernel"), alone, atol=1e-5)
+    assert steps_saved(cluster.model_dir) == [20, STEPS]
+    positions = {path.name for path in cluster.model_dir.glob("*.input-*")}
+    assert positions == {f"model.ckpt-{n}.input-0000{k}-of-00002" for n in (20, STEPS) for k in (0, 1)}
+    assert "beside training" in cluster.log("chief-0")
+
+
+def test_parameter_servers_save_while_training_waits_and_say_so(
+    tmp_path: Path, clusters: list[Cluster]
+) -> None:
+    cluster = Cluster(tmp_path, "ours:parameter_server", ["chief-0", "ps-0"], save_checkpoints_async=True)
+    clusters.append(cluster)
+    cluster.wait("chief-0")
+    assert "training waits for each checkpoint, since the variables are on parameter" in cluster.log(
+        "chief-0"
+    )
+    assert steps_saved(cluster.model_dir)[-1] == STEPS
