@@ -17,4 +17,7 @@ test-integration:  ## only the tests that start several processes
 test-faults:  ## the whole fault matrix, with times
 	$(PYTHON) -m pytest -n 0 -m faults tests
 
+bench:  ## the engine beside tf.estimator 2.15.1, Keras and bare loops; rewrites docs/performance.md
+	$(PYTHON) -m benchmarks.estimator_speed --write
+
 ci: check test
