@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from orchestrator.estimator.continuous_evaluation import (
     evaluate_continuously,
 )
 from orchestrator.estimator.evaluation import kept_open
+from orchestrator.estimator.farewell import say_done, wait_for_all
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.progress import ProgressReporter, reporter_of
 from orchestrator.estimator.server import serve, start_server
@@ -146,6 +148,8 @@ def _train(assignment: Assignment, saving_listeners: tuple[Any, ...] | None) -> 
         hooks=list(spec.hooks),
         saving_listeners=saving_listeners,
     )
+    if assignment.environment is None and assignment.config.num_ps_replicas:
+        say_done(assignment.config)
 
 
 def run_chief(assignment: Assignment) -> None:
@@ -191,10 +195,13 @@ def run_evaluator(assignment: Assignment) -> None:
 
 
 def run_ps(assignment: Assignment) -> None:
-    """Serves variables until it is asked to end."""
+    """Serves variables until it is asked to end; without a launcher, until all trainers are done."""
     server = start_server(assignment.config)
     assignment.reporter.enter(Phase.SERVING)
-    asked = serve(server, assignment.stop)
+    waits = [server.join]
+    if assignment.environment is None:
+        waits.append(functools.partial(wait_for_all, server, assignment.config))
+    asked = serve(waits, assignment.stop)
     assignment.reporter.update(stopped=asked)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -69,13 +70,19 @@ def session_master(config: Any, strategy: Any, session_config: v1.ConfigProto) -
     return start_server(config, session_config).target
 
 
-def serve(server: Any, stop: StopRequest) -> bool:
-    """Serves until the process is ended or asked to stop; returns whether it was asked.
+def serve(waits: Sequence[Callable[[], None]], stop: StopRequest) -> bool:
+    """Serves until one of `waits` returns or somebody asks to stop; returns whether somebody did.
 
-    A join in the main thread would keep Python's signal handlers from running.
+    Waiting in the main thread would keep Python's signal handlers from running.
     """
-    thread = threading.Thread(target=server.join, name="server-join", daemon=True)
-    thread.start()
-    while thread.is_alive() and not stop.is_set():
-        thread.join(0.2)
+    over = threading.Event()
+    for wait in waits:
+        threading.Thread(target=_then_set, args=(wait, over), name="server-wait", daemon=True).start()
+    while not stop.is_set() and not over.wait(0.2):
+        continue
     return stop.is_set()
+
+
+def _then_set(wait: Callable[[], None], over: threading.Event) -> None:
+    wait()
+    over.set()

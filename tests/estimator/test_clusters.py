@@ -118,7 +118,7 @@ def test_beside_parameter_servers_every_task_ends_by_itself(
     clusters.append(cluster)
     cluster.wait(*tasks)
     last = steps_saved(cluster.model_dir)[-1]
-    assert STEPS <= last <= STEPS + 1  # one worker may be a step behind when the last one is taken
+    assert STEPS <= last <= STEPS + 5  # steps that were under way when the last one was taken
     assert f"reached max_steps {STEPS}" in cluster.log("evaluator-0")
     assert list((cluster.model_dir / "eval").glob("events.out.tfevents.*"))
     kernel = tf.train.load_variable(str(cluster.model_dir), "kernel")
