@@ -23,7 +23,8 @@ from orchestrator.estimator.metric_summary import write_metrics
 from orchestrator.estimator.model import Model
 from orchestrator.estimator.progress import reporter_of
 from orchestrator.estimator.replicas import build_replicated_evaluation_graph
-from orchestrator.estimator.session import HookedSession, close_quietly
+from orchestrator.estimator.session import HookedSession
+from orchestrator.estimator.session_closing import close_quietly
 from orchestrator.estimator.session_opening import SessionTarget, finalize, open_as_chief, restore_again
 from orchestrator.estimator.signatures import describe
 from orchestrator.estimator.stop_request import StopRequested

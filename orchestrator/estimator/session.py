@@ -8,7 +8,6 @@ in MonitoredSession.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -18,6 +17,7 @@ import tensorflow as tf
 from orchestrator.errors import InvalidArgument
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.position import sees_every_step
+from orchestrator.estimator.session_closing import close_quietly
 
 v1 = tf.compat.v1
 
@@ -26,7 +26,6 @@ PEER_LOST = (tf.errors.AbortedError, tf.errors.UnavailableError)
 """What a session raises when a parameter server has gone or was restarted."""
 INPUT_ENDED = (tf.errors.OutOfRangeError, StopIteration)
 _JOIN_SECONDS = 120
-_CLOSE_SECONDS = 2.0
 
 
 class HookedSession:
@@ -189,24 +188,6 @@ class HookedSession:
         finally:
             if not keep_session:
                 close_quietly(session)
-
-
-def close_quietly(session: v1.Session) -> None:
-    """Closes a session whose peers may be gone.
-
-    Waits for it only so long: an input pipeline that tunes itself may hold a
-    session until the tuner looks up again, up to a minute later.
-    """
-    closing = threading.Thread(target=_close, args=(session,), name="session-close", daemon=True)
-    closing.start()
-    closing.join(_CLOSE_SECONDS)
-
-
-def _close(session: v1.Session) -> None:
-    try:
-        session.close()
-    except tf.errors.OpError as error:
-        log.debug("closing a session: %s", error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,11 +13,14 @@ request after a checkpoint. With --prepare a missing requirement is 3.
 from __future__ import annotations
 
 import argparse
+import atexit
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from orchestrator.cluster import stacks
 from orchestrator.cluster.records import Phase, ProgressRecord, TaskEnvironment
@@ -98,5 +101,18 @@ def _finished(environment: TaskEnvironment | None) -> bool:
     return progress is not None and progress.phase is Phase.DONE and not progress.stopped
 
 
+def _leave(code: int) -> NoReturn:
+    """Ends the process as an interpreter does, but for sessions that are still being closed."""
+    if closing := sys.modules.get("orchestrator.estimator.session_closing"):
+        atexit.unregister(closing.wait_for_closing_sessions)
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())
