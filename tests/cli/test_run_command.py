@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,14 @@ if os.environ["ORCHESTRATOR_ATTEMPT"] == "0":
     time.sleep(3600)
 """,
 }
+
+
+@pytest.fixture(autouse=True)
+def hangups_end_programs() -> Iterator[None]:
+    """As in a terminal, also where the tests themselves were started by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

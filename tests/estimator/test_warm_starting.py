@@ -102,7 +102,7 @@ def test_it_is_done_once_and_then_the_models_own_checkpoint_counts(
     def taker() -> Estimator:
         return Estimator(model_fn, tmp_path / "taker", params={}, warm_start_from=donor)
 
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO), caplog.at_level(logging.INFO, "tensorflow"):
         taker().train(training_input, steps=3)
         trained = taker().get_variable_value("first/kernel")
         assert not np.array_equal(trained, KERNEL)

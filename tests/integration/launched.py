@@ -111,9 +111,9 @@ class Launched:
         """Waits until the chief has reported a checkpoint of at least that step: then it is complete."""
 
         def reached(state: RunState, snapshot: Snapshot) -> bool:
-            (chief,) = (view for view in snapshot.tasks if view.task.type is TaskType.CHIEF)
-            found = None if chief.progress is None else chief.progress.checkpoint_step
-            return found is not None and found >= step
+            chiefs = [view.progress for view in snapshot.tasks if view.task.type is TaskType.CHIEF]
+            steps = [progress.checkpoint_step for progress in chiefs if progress is not None]
+            return any(found is not None and found >= step for found in steps)
 
         self.wait_for(f"a checkpoint of step {step}", reached)
 

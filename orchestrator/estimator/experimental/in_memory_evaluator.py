@@ -76,7 +76,7 @@ class InMemoryEvaluatorHook(SleepingHook):
     def _build(self) -> None:
         """Builds the evaluation graph; its sessions start with the values that `_evaluate` has read."""
         model = dataclasses.replace(self._estimator._model, warm_start=None)
-        self._evaluation = Evaluation(model, self._request)
+        self._evaluation = Evaluation(model, self._request, (self._request.input_fn,))
         graph = self._evaluation._graph
         for part in ("saver", "init_fn"):
             if getattr(graph.scaffold, part) is not None:
@@ -111,7 +111,7 @@ class InMemoryEvaluatorHook(SleepingHook):
             self._build()
         self._evaluated_step, self._next_step = step, step + self._every
         self._values = session.run(self._sources)
-        self._evaluation.run(checkpoint=None)
+        self._evaluation.run(self._request, checkpoint=None)
 
     def _hand_over(self, scaffold: Any, evaluation: v1.Session) -> None:
         for name, value in self._values.items():
