@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.estimator import checkpoints
+from orchestrator.estimator.pinned_step import StepPinnedSaver
 from orchestrator.estimator.position import Position, SleepingHook
 from orchestrator.estimator.triggers import Trigger, Wake
 
@@ -23,6 +24,7 @@ class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
 
     The files are TensorFlow's own (`checkpoint`, `graph.pbtxt`, `model.ckpt-N.*`
     and the graph in the event file). `while_saving`, given the step, is entered around each save.
+    `others_step` says that the global step moves on while this task saves.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
         listeners: list[Any],
         save_graph_def: bool = True,
         while_saving: Pause = contextlib.nullcontext,
+        others_step: bool = False,
     ) -> None:
         super().__init__(
             checkpoint_dir,
@@ -46,6 +49,7 @@ class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
         self._position = position
         self._trigger = trigger
         self._while_saving = while_saving
+        self._others_step = others_step
 
     def wake(self) -> Wake:
         return self._trigger.wake()
@@ -75,6 +79,10 @@ class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
             self._save(session, step)
         for listener in self._listeners:
             listener.end(session, step)
+
+    def _get_saver(self) -> Any:
+        saver = super()._get_saver()
+        return StepPinnedSaver(saver) if self._others_step else saver
 
     def _save(self, session: v1.Session, step: int) -> bool:
         with self._while_saving(step):

@@ -155,6 +155,7 @@ def _savers(parts: TrainingParts, given: list[Hook], position_saving: list[Any])
         "trigger": trigger,
         "save_graph_def": config.checkpoint_save_graph_def,
         "while_saving": lambda step: _saving(parts, step),
+        "others_step": config.num_ps_replicas > 0,
     }
     if parts.together:
         directory = config.model_dir if parts.is_chief else scratch_directory()

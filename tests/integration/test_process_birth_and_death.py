@@ -235,9 +235,10 @@ def test_a_warm_parent_that_does_not_kill_is_killed_itself(
 
 
 def test_output_is_not_waited_for_when_a_stranger_holds_the_pipe(tmp_path: Path) -> None:
-    write_program(
-        tmp_path, "import os\n" + STRANGER.replace("    ", "", 1).replace("\n    ", "\n") + "print('end')"
-    )
+    # The task ends only when the stranger is one: until its exec it is a process of the task.
+    until_estranged = "import time\nwhile not os.path.exists('pids-chief-0'): time.sleep(0.01)\n"
+    stranger = STRANGER.replace("    ", "", 1).replace("\n    ", "\n")
+    write_program(tmp_path, "import os\n" + stranger + until_estranged + "print('end')")
     job = local_job(tmp_path, python("program.py"))
     with launcher(job) as made:
         watch = Watch(made)
