@@ -25,12 +25,12 @@ from orchestrator.cluster.config import (
     DEFAULT_EXPERIMENT,
     ClusterConfig,
     ParameterServerStyle,
-    RunPolicySection,
     StrategyName,
     TaskSection,
 )
 from orchestrator.cluster.config_file import ConfigFile
 from orchestrator.cluster.mistake import Mistake
+from orchestrator.cluster.run_policy_section import RunPolicySection
 from orchestrator.cluster.task import TaskType
 from orchestrator.cluster.topology import training_tasks
 from orchestrator.errors import ConfigError, ExperimentError, near_miss

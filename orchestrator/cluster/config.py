@@ -7,34 +7,21 @@ The models here say which keys there are and what each may hold by itself;
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from orchestrator.cluster.quantity import SIZE_PATTERN, parse_size
+from orchestrator.cluster.launcher_sections import LocalSection
 from orchestrator.cluster.run_config_section import RunConfigSection
+from orchestrator.cluster.run_policy_section import RunPolicySection
+from orchestrator.cluster.section import Environment, NullIsEmpty, Section, Size
 from orchestrator.cluster.task import TaskType
 from orchestrator.cluster.warm_start_section import WarmStartSection
 
 DEFAULT_EXPERIMENT = "orchestrator.experiments.digits:experiment"
-
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OWNED_ENV = {
-    "TF_CONFIG": "the launcher writes it for every task",
-    "TF_GRPC_REUSE_PORT": "the launcher needs it to hold the ports",
-}
 
 
 class StrategyName(str, Enum):
@@ -68,30 +55,6 @@ class ParameterServerStyle(str, Enum):
         return self.value
 
 
-def _environment(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    plain = {}
-    for name, text in value.items():
-        if not isinstance(name, str) or not _ENV_NAME.fullmatch(name):
-            raise ValueError(f"has {name!r}, which is no name of an environment variable")
-        if name in _OWNED_ENV or name.startswith("ORCHESTRATOR_"):
-            reason = _OWNED_ENV.get(name, "the launcher tells tasks their place with it")
-            raise ValueError(f"sets {name}, but {reason}. Remove it")
-        if isinstance(text, bool) or not isinstance(text, str | int):
-            raise ValueError(f"sets {name} to a value that is not text. Put it in quotes")
-        if "\0" in str(text):
-            raise ValueError(f"sets {name} to a value with a NUL character, which no environment can hold")
-        plain[name] = str(text)
-    return plain
-
-
-def _size(value: Any) -> Any:
-    if isinstance(value, str):
-        return parse_size(value)
-    raise ValueError("is not a size with a unit. Write for example 2GiB or 500MB")
-
-
 def _parameters(value: Any) -> Any:
     if isinstance(value, Mapping):
         for name, item in value.items():
@@ -117,29 +80,6 @@ def _require_json(value: Any, where: str) -> None:
         raise ValueError(f"has {where} of type {kind}, which JSON cannot hold. Put it in quotes to pass text")
 
 
-def _empty_when_null(value: Any) -> Any:
-    return {} if value is None else value
-
-
-_Null = BeforeValidator(_empty_when_null)
-"""A section whose lines are all commented out is the empty section."""
-Environment = Annotated[
-    dict[str, str],
-    BeforeValidator(_environment),
-    _Null,
-    WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "integer"]}}),
-]
-Size = Annotated[int, BeforeValidator(_size), WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN})]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-RestartScope = Literal["task", "attempt", "never"]
-
-
-class Section(BaseModel):
-    """A mapping of the file: unknown keys are refused, nothing is converted silently."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
-
-
 class Resources(Section):
     """What one task needs."""
 
@@ -160,7 +100,7 @@ class TaskSection(Section):
     replicas: Annotated[int, Field(ge=0)] = Field(
         default=1, description="How many tasks; 0 is as if left out."
     )
-    resources: Annotated[Resources, _Null] = Field(
+    resources: Annotated[Resources, NullIsEmpty] = Field(
         default_factory=Resources, description="What each task needs."
     )
     env: Environment = Field(
@@ -227,71 +167,6 @@ class StrategySection(Section):
         return {"anyOf": [{"enum": [name.value for name in StrategyName]}, mapping]}
 
 
-class RestartSection(Section):
-    """What is restarted when a task of that type fails, where the strategy's own choice is not wanted."""
-
-    chief: RestartScope | None = None
-    worker: RestartScope | None = None
-    ps: RestartScope | None = None
-    evaluator: RestartScope | None = None
-
-    def by_type(self) -> dict[TaskType, str]:
-        """The choices made."""
-        return {TaskType(name): scope for name, scope in self.model_dump(exclude_none=True).items()}
-
-
-class HangSection(Section):
-    """How long a task may stay in each phase without progress, in seconds; null: for ever."""
-
-    stepping: Seconds | None = Field(default=600.0, description="Between two steps.")
-    saving: Seconds | None = Field(default=1800.0, description="Writing one checkpoint.")
-    evaluating: Seconds | None = Field(default=1800.0, description="Between two batches of an evaluation.")
-    exporting: Seconds | None = Field(default=1800.0, description="Writing one SavedModel.")
-    waiting_for_peers: Seconds | None = Field(
-        default=1800.0, description="Waiting for other tasks, after the first step."
-    )
-    done: Seconds | None = Field(
-        default=600.0, description="Between the end of the task's work and that of its process."
-    )
-
-
-class RunPolicySection(Section):
-    """When to restart, and how long to wait. Durations are seconds."""
-
-    max_restarts: Annotated[int, Field(ge=0)] = Field(
-        default=3, description="Restarts without a new checkpoint before the job has failed."
-    )
-    restart_delay_seconds: Seconds = Field(default=1.0, description="Pause before the first restart.")
-    grace_seconds: Seconds = Field(default=30.0, description="From the request to stop until SIGKILL.")
-    start_timeout_seconds: Seconds = Field(
-        default=1800.0, description="From the start of a task until its first step."
-    )
-    hang_seconds: Annotated[HangSection, _Null] = Field(
-        default_factory=HangSection,
-        description="How long a task may stay in each phase without progress before it counts as hung.",
-    )
-    drain_timeout_seconds: Seconds = Field(
-        default=600.0,
-        description="For the evaluator to evaluate the last checkpoint once training has ended.",
-    )
-    total_timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        default=None, description="For the whole job, restarts included. Default: no limit."
-    )
-    evaluate_every_checkpoint: bool = Field(
-        default=False,
-        description="Whether every checkpoint is evaluated, not only the newest (experiments);"
-        " run_config.keep_checkpoint_max must keep them long enough.",
-    )
-    evaluator_may_fail: bool = Field(
-        default=True,
-        description="Whether the job succeeds, and says so, without an evaluation of the last checkpoint.",
-    )
-    restart: Annotated[RestartSection, _Null] = Field(
-        default_factory=RestartSection,
-        description="What is restarted, by task type: task, attempt or never.",
-    )
-
-
 class LogSection(Section):
     """The logs of tasks."""
 
@@ -301,16 +176,6 @@ class LogSection(Section):
         description="Size at which a log is put aside for a new one; null: never.",
     )
     keep: Annotated[int, Field(ge=0)] = Field(default=3, description="How many older logs of a task stay.")
-
-
-class LocalSection(Section):
-    """Options of the local launcher."""
-
-    start_method: Literal["fork", "spawn"] | None = Field(
-        default=None,
-        description="fork: from one parent that has imported TensorFlow; spawn: a new interpreter a task."
-        " Default: fork where no GPU is visible, else spawn.",
-    )
 
 
 class ClusterConfig(Section):
@@ -335,16 +200,16 @@ class ClusterConfig(Section):
         pattern=r"^[^:\s]+:[^:\s]+$",
         description="MODULE:FUNCTION of the experiment; a command does without.",
     )
-    params: Annotated[dict[str, Any], BeforeValidator(_parameters), _Null] = Field(
+    params: Annotated[dict[str, Any], BeforeValidator(_parameters), NullIsEmpty] = Field(
         default_factory=dict, description="Keyword arguments of the experiment function."
     )
-    run_config: Annotated[RunConfigSection, _Null] = Field(
+    run_config: Annotated[RunConfigSection, NullIsEmpty] = Field(
         default_factory=RunConfigSection, description="Arguments of RunConfig."
     )
     warm_start: WarmStartSection | None = Field(
         default=None, description="Another model's weights, loaded once before step 0."
     )
-    run_policy: Annotated[RunPolicySection, _Null] = Field(
+    run_policy: Annotated[RunPolicySection, NullIsEmpty] = Field(
         default_factory=RunPolicySection, description="When to restart, and how long to wait."
     )
     env: Environment = Field(default_factory=dict, description="Environment variables of every task.")
@@ -354,11 +219,13 @@ class ClusterConfig(Section):
         description="Names of variables whose values are never shown, beside those named like TOKEN, SECRET,"
         " PASSWORD, KEY or CREDENTIAL.",
     )
-    logs: Annotated[LogSection, _Null] = Field(default_factory=LogSection, description="The logs of tasks.")
+    logs: Annotated[LogSection, NullIsEmpty] = Field(
+        default_factory=LogSection, description="The logs of tasks."
+    )
     promote_worker_to_chief: bool = Field(
         default=False, description="Worker 0 becomes the chief, for a file that declares workers alone."
     )
-    local: Annotated[LocalSection, _Null] = Field(
+    local: Annotated[LocalSection, NullIsEmpty] = Field(
         default_factory=LocalSection, description="Options of the local launcher."
     )
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.job_options import JobOptions, ResolvedJob, resolve
-from orchestrator.cluster.config import LogSection, RunPolicySection
+from orchestrator.cluster.config import LogSection
+from orchestrator.cluster.run_policy_section import RunPolicySection
 from orchestrator.cluster.task import TaskType
 from orchestrator.errors import ClusterConfigError, ConfigError, ExperimentError, OrchestratorError
 from orchestrator.launch.job import (
