@@ -196,7 +196,8 @@ class TaskProcess(LocalProcess):
         self.task = plan.task
         self._why = plan.why
         self._attempt = attempt
-        self._start = start
+        self.start = start
+        """How often the task was begun before."""
         self._records = records
 
     def _started(self, method: StartMethod, why: str | None) -> list[TaskEvent]:
@@ -206,7 +207,7 @@ class TaskProcess(LocalProcess):
         return TaskOutput(self.task, text)
 
     def _exit_record(self, code: int, number: int | None, at: float) -> ExitRecord:
-        return ExitRecord(at, self._attempt, self._start, self.pid, code, number, self.requested)
+        return ExitRecord(at, self._attempt, self.start, self.pid, code, number, self.requested)
 
     def _exit_event(self, record: ExitRecord) -> TaskEvent:
         return TaskExited(self.task, record)

@@ -73,7 +73,7 @@ LAUNCHER = """
         made.submit(plan)
         for task in plan.tasks:
             watch.until_output(task.task, "family of")
-        print(made._link.pid, flush=True)
+        print(made.parent_pid, flush=True)
         time.sleep(1000)
 """
 
@@ -169,8 +169,8 @@ def test_a_warm_parent_that_is_killed_ends_its_tasks_and_is_replaced(tmp_path: P
         for task in (CHIEF, WORKER):
             watch.until_output(task, "family of")
         pids = family(tmp_path, "chief-0") + family(tmp_path, "worker-0")
-        assert made._link is not None
-        first = made._link.pid
+        assert made.parent_pid is not None
+        first = made.parent_pid
         os.kill(first, signal.SIGKILL)
         watch.until_exited([CHIEF, WORKER])
         assert not any(map(alive, pids))
@@ -178,7 +178,7 @@ def test_a_warm_parent_that_is_killed_ends_its_tasks_and_is_replaced(tmp_path: P
         assert "the process that starts the tasks was ended by signal 9" in " ".join(watch.notes())
         made.submit(plan)
         watch.until(lambda: len(watch.starts(CHIEF)) == 2, "another start")
-        assert made._link.pid != first
+        assert made.parent_pid != first
     assert not any(map(alive, family(tmp_path, "chief-0")))
 
 
@@ -193,8 +193,8 @@ def test_a_warm_parent_that_is_stopped_is_killed_in_the_end(
         watch.until_output(CHIEF, "family of")
         watch.until_output(WORKER, "family of")
         pids = family(tmp_path, "chief-0")
-        assert made._link is not None
-        os.kill(made._link.pid, signal.SIGSTOP)
+        assert made.parent_pid is not None
+        os.kill(made.parent_pid, signal.SIGSTOP)
     assert not any(map(alive, pids))
 
 
@@ -206,9 +206,9 @@ def test_a_warm_parent_that_died_unnoticed_is_replaced_before_the_next_start(tmp
         watch = Watch(made)
         made.submit(plan)
         watch.until_exited([CHIEF])
-        assert made._link is not None
-        os.kill(made._link.pid, signal.SIGKILL)
-        wait_until(lambda: made._link is not None and not alive(made._link.pid), "end of the warm parent")
+        assert made.parent_pid is not None
+        os.kill(made.parent_pid, signal.SIGKILL)
+        wait_until(lambda: made.parent_pid is not None and not alive(made.parent_pid), "end of the warm parent")
         made.submit(plan)
         watch.until_exited([CHIEF], times=2)
     assert [r.code for r in watch.exits(CHIEF)] == [0, 0]
@@ -217,7 +217,7 @@ def test_a_warm_parent_that_died_unnoticed_is_replaced_before_the_next_start(tmp
 def test_a_warm_parent_that_does_not_kill_is_killed_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.launch.local._KILL_SECONDS", 0.5)
+    monkeypatch.setattr("orchestrator.launch.local_processes._KILL_SECONDS", 0.5)
     job = family_job(tmp_path)
     with launcher(job) as made:
         watch = Watch(made)
@@ -225,8 +225,8 @@ def test_a_warm_parent_that_does_not_kill_is_killed_itself(
         watch.until_output(CHIEF, "family of")
         watch.until_output(WORKER, "family of")
         pids = family(tmp_path, "chief-0")
-        assert made._link is not None
-        os.kill(made._link.pid, signal.SIGSTOP)
+        assert made.parent_pid is not None
+        os.kill(made.parent_pid, signal.SIGSTOP)
         made.stop([CHIEF, WORKER], StopKind.KILL)
         watch.until_exited([CHIEF, WORKER])
         assert not any(map(alive, pids))

@@ -497,6 +497,6 @@ def test_many_starts_leave_no_descriptors_open(tmp_path: Path) -> None:
         for n in range(1, 6):
             made.submit(plan)
             watch.until_exited([p.task for p in plan.tasks], times=n)
-            assert made._link is not None
-            counts.append((open_descriptors(os.getpid()), open_descriptors(made._link.pid)))
+            assert made.parent_pid is not None
+            counts.append((open_descriptors(os.getpid()), open_descriptors(made.parent_pid)))
         assert len(set(counts)) == 1, counts
