@@ -7,17 +7,17 @@ here. Time comes from a clock that is given, and passes in `Launcher.poll`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
-from orchestrator.cluster.task import TaskId, TaskType
-from orchestrator.errors import PortError
 from orchestrator.launch import completion
+from orchestrator.launch.attempts import Attempts
 from orchestrator.launch.clock import Clock, SystemClock
 from orchestrator.launch.completion import Stage
 from orchestrator.launch.draining import Drain
+from orchestrator.launch.ending import Ending, advance
 from orchestrator.launch.events import EventKind
 from orchestrator.launch.hang_watch import HangWatch
-from orchestrator.launch.job import Job, LaunchPlan, StrategyKind
+from orchestrator.launch.job import Job, StrategyKind
 from orchestrator.launch.judge import Judge, Judgement
 from orchestrator.launch.launcher import (
     Launcher,
@@ -30,7 +30,7 @@ from orchestrator.launch.launcher import (
 )
 from orchestrator.launch.preparation import run_preparation
 from orchestrator.launch.restart import Action
-from orchestrator.launch.root_cause import RootCause, find_root_cause
+from orchestrator.launch.root_cause import RootCause
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.run_journal import RunJournal
 from orchestrator.launch.run_result import RunResult, StopRequest
@@ -42,7 +42,6 @@ TICK_SECONDS = 0.5
 """How often records are read and the display is told."""
 TEARDOWN_GRACE_SECONDS = 5.0
 """For the rest of an attempt that is lost: long enough to close files, too short to train on."""
-PORT_TRIES = 3
 
 
 class Supervisor:
@@ -72,15 +71,13 @@ class Supervisor:
         self._journal = RunJournal(job, launcher.name, self._clock, observer or SilentObserver())
         self._stop_request: StopRequest | None = None
         self._hurry = False
-        self._plan: LaunchPlan
         self._table: TaskTable
+        self._attempts: Attempts
         self._judge: Judge
         self._drain: Drain
         self._hang_watch: HangWatch
-        self._attempt = 0
         self._restarts = 0
-        self._ending: StopSequence | None = None
-        self._outcome = Outcome()
+        self._ending: Ending | None = None
         self._reaping: StopSequence | None = None
         self._next_tick = 0.0
         self._started = 0.0
@@ -124,18 +121,19 @@ class Supervisor:
     # Starting
 
     def _begin(self) -> None:
-        self._plan = self._launcher.plan(self._job, 0)
-        self._table = TaskTable(self._plan, self._run_dir)
+        plan = self._launcher.plan(self._job, 0)
+        self._table = TaskTable(plan, self._run_dir)
+        self._attempts = Attempts(self._launcher, self._job, plan, self._table, self._journal)
         self._judge = Judge(self._job, self._table, self._rng)
         self._drain = Drain(self._job, self._table, self._journal)
         self._hang_watch = HangWatch(self._job, self._table, self._launcher, self._journal)
-        self._journal.begin(self._plan, self._table)
+        self._journal.begin(plan, self._table)
         if self._job.prepare_command:
             self._prepare()
         if self._result is None and self._stop_request is not None:
             self._finish(RunPhase.STOPPED, self._stop_request.exit_code, self._stop_request.why)
         if self._result is None:
-            self._submit_attempt(self._plan, [row.task for row in self._table])
+            self._attempts.start_first(self._clock.monotonic())
 
     def _prepare(self) -> None:
         self._journal.phase(RunPhase.PREPARING)
@@ -146,39 +144,6 @@ class Supervisor:
             self._finish(RunPhase.FAILED, code, "the preparation of the data failed", cause)
         elif not self.stop_requested():
             self._journal.event(EventKind.PREPARED, "the data is prepared")
-
-    def _submit_attempt(self, plan: LaunchPlan, tasks: Collection[TaskId]) -> None:
-        """Starts the tasks of an attempt; plans anew when an address was lost meanwhile."""
-        for left in reversed(range(PORT_TRIES)):
-            self._plan = plan
-            self._table.replan(plan)
-            self._journal.plan(plan)
-            try:
-                self._launcher.submit(plan, list(tasks))
-                break
-            except PortError as error:
-                if not left:
-                    raise
-                self._journal.note(f"{error} Planning again.")
-                plan = self._launcher.plan(self._job, self._attempt)
-        self._table.starting(tasks, self._clock.monotonic())
-        self._journal.event(
-            EventKind.ATTEMPT_STARTED, f"attempt {self._attempt} started", attempt=self._attempt
-        )
-        self._journal.phase(RunPhase.RUNNING)
-
-    def _restart_due_tasks(self, now: float) -> None:
-        due = [row.task for row in self._table if row.restart_at is not None and now >= row.restart_at]
-        if not due:
-            return
-        try:
-            self._launcher.submit(self._plan, due)
-        except PortError as error:
-            self._journal.note(f"{error} The whole attempt is restarted on another address.")
-            self._end(now, self._teardown_grace(), Outcome(restart_at=now))
-            return
-        self._table.starting(due, now)
-        self._journal.save()
 
     # The loop
 
@@ -196,7 +161,8 @@ class Supervisor:
         if self._ending is not None:
             self._continue_ending(self._ending, now)
         else:
-            self._restart_due_tasks(now)
+            if not self._attempts.start_due_tasks(now):
+                self._end(now, self._teardown_grace(), Outcome(restart_at=now))
             self._continue_reaping(now)
             self._check_completion(now)
 
@@ -204,7 +170,7 @@ class Supervisor:
         """How long `poll` may wait: until the next thing that is due without any event."""
         now = self._clock.monotonic()
         times = [self._next_tick, *(row.restart_at for row in self._table if row.restart_at is not None)]
-        for sequence in (self._ending, self._reaping):
+        for sequence in (None if self._ending is None else self._ending.sequence, self._reaping):
             deadline = sequence.next_deadline() if sequence is not None else None
             if deadline is not None:
                 times.append(deadline)
@@ -236,7 +202,7 @@ class Supervisor:
         trouble = self._heartbeat(now)
         if trouble is not None:
             self._journal.note(trouble)
-        self._journal.progress(None if self._ending is None else self._ending.kill_at - now)
+        self._journal.progress(None if self._ending is None else self._ending.sequence.kill_at - now)
         if self._ending is not None:
             return
         policy = self._job.policy
@@ -259,71 +225,27 @@ class Supervisor:
 
     def _obey_stop_request(self, now: float) -> None:
         request = self._stop_request
-        if request is not None and (self._ending is None or self._outcome.restarts):
+        if request is not None and (self._ending is None or self._ending.outcome.restarts):
             outcome = Outcome(RunPhase.STOPPED, request.exit_code, request.why)
             self._end(now, self._job.policy.grace_seconds, outcome)
         if self._hurry and self._ending is not None:
-            self._ending.hurry()
+            self._ending.sequence.hurry()
 
     # Ending
 
     def _end(self, now: float, grace: float, outcome: Outcome) -> None:
-        """Begins to stop every task; of an attempt that is to be restarted, not the evaluator."""
-        rows = [r for r in self._table if r.task.type is not TaskType.EVALUATOR or not outcome.restarts]
-        for row in rows:
-            row.restart_at = None
-        self._ending = StopSequence([row.task for row in rows if row.running], now, grace)
-        self._outcome, self._reaping = outcome, None
-        if not outcome.restarts:
-            asked = f": asked for a checkpoint, waiting up to {grace:g} s"
-            text = outcome.why + (asked if outcome.phase is RunPhase.STOPPED else "")
-            self._journal.event(EventKind.STOPPING, text, grace_seconds=grace)
-        self._journal.phase(RunPhase.RESTARTING if outcome.restarts else RunPhase.STOPPING)
+        self._ending = Ending(self._job, self._table, self._journal, outcome, now=now, grace=grace)
+        self._reaping = None
 
-    def _advance(self, sequence: StopSequence, now: float) -> bool:
-        """Does what a stop sequence asks for; whether all its tasks have ended."""
-        running = [task for task in self._table.running if task in sequence.tasks]
-        for order in sequence.advance(now, running):
-            for task in order.tasks:
-                self._table[task].stop_requested = True
-            self._launcher.stop(order.tasks, order.kind)
-        return not running
-
-    def _continue_ending(self, sequence: StopSequence, now: float) -> None:
-        if not self._advance(sequence, now):
+    def _continue_ending(self, ending: Ending, now: float) -> None:
+        outcome = ending.outcome
+        if not ending.over(self._launcher, now):
             return
-        outcome = self._outcome
-        if outcome.restart_at is None:
-            self._finish(outcome.phase, outcome.exit_code, outcome.why, self._cause(outcome))
-        elif now >= outcome.restart_at:
-            self._ending = None
-            self._attempt += 1
-            plan = self._launcher.plan(self._job, self._attempt)
-            self._submit_attempt(
-                plan, [row.task for row in self._table if not row.running and not row.given_up]
-            )
-
-    def _cause(self, outcome: Outcome) -> RootCause | None:
-        """The first failure, among them those that showed only while the others were stopped."""
-        seen = {end.task for end in outcome.blamed}
-        later = [end for end in self._judge.failures() if end.task not in seen]
-        if outcome.phase is RunPhase.STOPPED:
-            self._note_lost_checkpoints()
-            later = [end for end in later if end.failure is not None]
-        elif not outcome.blamed:
-            return None
-        return find_root_cause([*outcome.blamed, *later])
-
-    def _note_lost_checkpoints(self) -> None:
-        killed = [
-            row.task for row in self._table.trainers if row.ended_by_us and row.exit and row.exit.signal == 9
-        ]
-        if killed and self._job.is_experiment:
-            at = self._table.checkpoint_step
-            last = "no checkpoint is known" if at is None else f"the last checkpoint is that of step {at}"
-            self._journal.note(
-                f"killed before the end of the stop request: {', '.join(map(str, killed))}; {last}"
-            )
+        if not outcome.restarts:
+            self._finish(outcome.phase, outcome.exit_code, outcome.why, ending.cause(self._judge))
+            return
+        self._ending = None
+        self._attempts.start_next(now)
 
     def _finish(self, phase: RunPhase, exit_code: int, why: str = "", cause: RootCause | None = None) -> None:
         self._table.read_records()
@@ -331,9 +253,9 @@ class Supervisor:
             phase=phase,
             exit_code=exit_code,
             seconds=self._clock.monotonic() - self._started,
-            attempts=self._attempt + 1,
+            attempts=self._attempts.number + 1,
             restarts=self._restarts,
-            snapshot=Snapshot.of(phase, self._attempt, self._table),
+            snapshot=Snapshot.of(phase, self._attempts.number, self._table),
             global_step=self._table.global_step,
             checkpoint_step=self._table.checkpoint_step,
             evaluation=self._table.newest_evaluation,
@@ -358,7 +280,7 @@ class Supervisor:
                 self._finish(RunPhase.SUCCEEDED, completion.EXIT_SUCCEEDED)
 
     def _continue_reaping(self, now: float) -> None:
-        if self._reaping is not None and self._advance(self._reaping, now):
+        if self._reaping is not None and advance(self._reaping, self._table, self._launcher, now):
             self._reaping = None
 
     # Failures

@@ -206,9 +206,10 @@ def test_a_warm_parent_that_died_unnoticed_is_replaced_before_the_next_start(tmp
         watch = Watch(made)
         made.submit(plan)
         watch.until_exited([CHIEF])
-        assert made.parent_pid is not None
-        os.kill(made.parent_pid, signal.SIGKILL)
-        wait_until(lambda: made.parent_pid is not None and not alive(made.parent_pid), "end of the warm parent")
+        parent = made.parent_pid
+        assert parent is not None
+        os.kill(parent, signal.SIGKILL)
+        wait_until(lambda: not alive(parent), "end of the warm parent")
         made.submit(plan)
         watch.until_exited([CHIEF], times=2)
     assert [r.code for r in watch.exits(CHIEF)] == [0, 0]
