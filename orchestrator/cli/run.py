@@ -166,7 +166,7 @@ def _conclude(resolved: ResolvedJob, result: RunResult, display: Display) -> Non
     display.say("")
     for number, line in enumerate(last_words(resolved.job, result, program())):
         display.say(line, "bold" if number == 0 else "")
-    for note in result.notes:
+    for note in result.notes_beside_verdict:
         display.say(f"  note    {note}", "yellow")
     if result.root_cause is not None:
         display.say("")

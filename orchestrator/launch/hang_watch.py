@@ -20,8 +20,8 @@ from orchestrator.launch.launcher import Launcher, StackFile, StopKind
 from orchestrator.launch.run_journal import RunJournal
 from orchestrator.launch.task_table import TaskRow, TaskTable
 
-ANSWER_SECONDS = 3.0
-"""How long tasks may take to write their stacks."""
+ANSWER_SECONDS = 10.0
+"""How long tasks may take to write their stacks; none is waited for that has answered."""
 _MOST_BYTES = 1 << 20
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -64,3 +65,12 @@ class RunResult:
     """What was started again, in order."""
     notes: tuple[str, ...] = ()
     """What people should still know at the end."""
+
+    @property
+    def notes_beside_verdict(self) -> tuple[str, ...]:
+        """The notes, but of one that shows the same exception as the verdict its first line only."""
+        found = self.root_cause.end.exception if self.root_cause is not None else None
+        if found is None or not found.traceback.strip():
+            return self.notes
+        shown = textwrap.indent(found.traceback.rstrip(), "  ")
+        return tuple(note.splitlines()[0] if shown in note else note for note in self.notes)

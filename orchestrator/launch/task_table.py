@@ -54,8 +54,10 @@ class TaskRow:
     @property
     def stepped(self) -> bool:
         """It took a step since its last start."""
-        step = self.progress.step if self.progress is not None else None
-        return step is not None and self.first_step is not None and step > self.first_step
+        if self.progress is None or self.progress.step is None or self.first_step is None:
+            return False
+        # A step leaves its loss: also one that was over when its record was first seen.
+        return self.progress.step > self.first_step or self.progress.loss is not None
 
     @property
     def state(self) -> TaskState:
@@ -118,7 +120,7 @@ class TaskTable:
         row = self._rows[task]
         row.running, row.exit = False, record
         row.ended_by_us = row.stop_requested
-        self.read_records([row])
+        self.read_records()  # of all: the decision hangs on what another has saved meanwhile
         return row
 
     def read_records(self, rows: Iterable[TaskRow] | None = None) -> None:
