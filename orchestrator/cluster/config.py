@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from orchestrator.cluster.launcher_sections import LocalSection
+from orchestrator.cluster.launcher_sections import LocalSection, SshSection
 from orchestrator.cluster.run_config_section import RunConfigSection
 from orchestrator.cluster.run_policy_section import RunPolicySection
 from orchestrator.cluster.section import Environment, NullIsEmpty, Section, Size
@@ -110,7 +110,7 @@ class TaskSection(Section):
         default=(),
         strict=False,
         description="Where the tasks run, one entry a task by index: HOST or HOST:PORT. Default: this"
-        " machine.",
+        " machine; with the ssh launcher, spread over `ssh.hosts`.",
     )
 
 
@@ -188,7 +188,7 @@ class ClusterConfig(Section):
         max_length=100,
         description="Name of the job; stands in the default run and model directories.",
     )
-    launcher: str = Field(default="local", description="Where tasks run.")
+    launcher: str = Field(default="local", description="Where tasks run: local or ssh.")
     tasks: Tasks = Field(description="How many tasks of each type, where, and with what.")
     strategy: StrategySection | None = Field(
         default=None,
@@ -227,6 +227,9 @@ class ClusterConfig(Section):
     )
     local: Annotated[LocalSection, NullIsEmpty] = Field(
         default_factory=LocalSection, description="Options of the local launcher."
+    )
+    ssh: Annotated[SshSection, NullIsEmpty] = Field(
+        default_factory=SshSection, description="Options of the ssh launcher."
     )
 
     def effective_tasks(self) -> dict[TaskType, TaskSection]:

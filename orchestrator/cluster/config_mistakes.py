@@ -44,6 +44,7 @@ _SYNONYMS = {"master": "chief", "parameter_server": "ps", "parameter_servers": "
 _PATTERNS = {
     "name": "may hold letters, digits, '.', '_' and '-' and starts with a letter or digit."
     " It names directories, so write for example digits-local",
+    "python": "is no name or path of an interpreter. Write for example python3 or /opt/venv/bin/python",
     "experiment": "is not MODULE:FUNCTION. Write for example my_package.my_module:experiment",
 }
 
@@ -111,9 +112,10 @@ def _missing(path: KeyPath) -> str:
         ("name",): "Write for example 'name: digits-local'.",
         ("tasks",): "Write for example 'tasks: {chief: {replicas: 1}}'.",
         ("strategy", "name"): "Write for example 'name: mirrored'.",
+        ("ssh", "hosts", "name"): "Write for example '{name: h2, gpus: 2}'.",
         ("warm_start", "checkpoint"): "Write for example 'checkpoint: models/donor'.",
     }
-    return examples.get(path, "Add it.")
+    return examples.get(tuple(step for step in path if isinstance(step, str)), "Add it.")
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
@@ -129,6 +131,8 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 def _model_at(path: KeyPath) -> type[BaseModel] | None:
     model: type[BaseModel] | None = ClusterConfig
     for step in path:
+        if isinstance(step, int):
+            continue  # an entry of a list of sections
         if model is None or step not in model.model_fields:
             return None
         model = _model_in(model.model_fields[str(step)].annotation)

@@ -17,6 +17,7 @@ from orchestrator.cluster.config import (
 )
 from orchestrator.cluster.mistake import KeyPath, Mistake
 from orchestrator.cluster.task import TaskId, TaskType
+from orchestrator.errors import near_miss
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 _HOST = re.compile(r"(?P<host>[A-Za-z0-9_][A-Za-z0-9_.@-]*|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]+))?")
@@ -35,7 +36,7 @@ def mistakes(config: ClusterConfig, *, for_command: bool) -> list[Mistake]:
             *_style_mistakes(config, tasks, for_command),
             *_restart_mistakes(config),
         ]
-    return [*found, *_host_mistakes(config, tasks)]
+    return [*found, *_host_mistakes(config, tasks), *_ssh_mistakes(config, tasks)]
 
 
 def training_tasks(tasks: Sections) -> int:
@@ -215,6 +216,40 @@ def _host_mistakes(config: ClusterConfig, tasks: Sections) -> Iterator[Mistake]:
                 ("tasks", name, "hosts"),
                 f"{len(whole.hosts)} entries for {whole.replicas} replicas. Write one entry a task, or none.",
             )
+
+
+def _ssh_mistakes(config: ClusterConfig, tasks: Sections) -> Iterator[Mistake]:
+    """What keeps the ssh launcher from giving every task a host."""
+    if config.launcher != "ssh":
+        return
+    known = [host.name for host in config.ssh.hosts]
+    if not known:
+        for task_type, section in tasks.items():
+            if not section.hosts:
+                yield Mistake(
+                    ("ssh", "hosts"),
+                    f"none, and {task_type} tasks name none either. Write for example 'hosts: [h1, h2]'.",
+                )
+                return
+    for task_type, section in tasks.items() if known else ():
+        declared = _declared_type(config, task_type)
+        offset = 1 if task_type is TaskType.WORKER and declared_promotion(config) else 0
+        for index, entry in enumerate(section.hosts):
+            match = _HOST.fullmatch(entry)
+            if match and match["host"] not in known:
+                hint = near_miss(match["host"], known) or f" There are {', '.join(known)}."
+                yield Mistake(
+                    ("tasks", declared.value, "hosts", index + offset),
+                    f"'{match['host']}' is not among 'ssh.hosts'.{hint}",
+                )
+    used = {
+        *known,
+        *(match["host"] for t in tasks.values() for h in t.hosts if (match := _HOST.fullmatch(h))),
+    }
+    for host in config.ssh.addresses:
+        if host not in used:
+            hint = near_miss(host, used) or f" There are {', '.join(sorted(used))}."
+            yield Mistake(("ssh", "addresses", host), f"for a host that no task can have.{hint}")
 
 
 def declared_promotion(config: ClusterConfig) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_SSH = "name: a\nlauncher: ssh\ntasks: {chief: {}}\n"
+
 REFUSED = {
     "empty": ("", ["is empty", "'name' and 'tasks'"]),
     "only comments": ("# nothing\n", ["is empty"]),
@@ -267,4 +269,34 @@ REFUSED = {
         "name: a\ntasks: {chief: {}}\nlocal: {start_method: frok}\n",
         ["local.start_method: 'frok'", "Did you mean 'fork'?"],
     ),
+    "ssh host that is an option": (
+        _SSH + "ssh: {hosts: [h1, -oProxyCommand=x]}\n",
+        ["line 4: ssh.hosts[1].name", "'-oProxyCommand=x'", "taken for an option"],
+    ),
+    "ssh host of two words": (_SSH + "ssh: {hosts: ['h 1']}\n", ["ssh.hosts[0].name: 'h 1'", "USER@HOST"]),
+    "ssh host with a port": (_SSH + "ssh: {hosts: ['h1:22']}\n", ["'h1:22'", "~/.ssh/config"]),
+    "ssh host twice": (_SSH + "ssh: {hosts: [h1, h1]}\n", ["ssh.hosts", "'h1' twice"]),
+    "ssh host without a name": (_SSH + "ssh: {hosts: [{cpus: 2}]}\n", ["ssh.hosts[0].name: missing"]),
+    "unknown key of an ssh host": (
+        _SSH + "ssh: {hosts: [{name: h1, gpuss: 1}]}\n",
+        ["ssh.hosts[0].gpuss", "Did you mean 'gpus'?"],
+    ),
+    "unknown key of ssh": (_SSH + "ssh: {hosts: [h1], pyton: x}\n", ["ssh.pyton", "'python'"]),
+    "ssh key at the top": (_SSH + "lease_seconds: 5\n", ["lease_seconds", "belongs under 'ssh'"]),
+    "no ssh host": (_SSH, ["ssh.hosts", "chief tasks name none", "hosts: [h1, h2]"]),
+    "ssh host that is not listed": (
+        "name: a\nlauncher: ssh\ntasks: {chief: {hosts: [hots1]}}\nssh: {hosts: [host1, h2]}\n",
+        ["line 3: tasks.chief.hosts[0]", "'hots1' is not among 'ssh.hosts'", "Did you mean 'host1'?"],
+    ),
+    "address of no host": (
+        _SSH + "ssh: {hosts: [h1], addresses: {h2: 10.0.0.1}}\n",
+        ["ssh.addresses.h2", "no task"],
+    ),
+    "address with a port": (
+        _SSH + "ssh: {hosts: [h1], addresses: {h1: '10.0.0.1:22'}}\n",
+        ["ssh.addresses", "'10.0.0.1:22'", "without a port"],
+    ),
+    "ssh interpreter that is an option": (_SSH + "ssh: {hosts: [h1], python: '-c'}\n", ["ssh.python: '-c'"]),
+    "relative ssh root": (_SSH + "ssh: {hosts: [h1], root: here}\n", ["ssh.root: 'here'", "absolute"]),
+    "short lease": (_SSH + "ssh: {hosts: [h1], lease_seconds: 1}\n", ["ssh.lease_seconds: 1", "5 or more"]),
 }

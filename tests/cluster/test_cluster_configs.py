@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import jsonschema
 import pytest
@@ -36,6 +36,8 @@ def leaf_keys(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, Any
         if inner is None or inner is TaskSection:
             yield key, field.get_default(call_default_factory=True)
         else:
+            if get_origin(field.annotation) is tuple:  # a list of sections is a value too
+                yield key, None
             yield from leaf_keys(inner, f"{key}.")
 
 
