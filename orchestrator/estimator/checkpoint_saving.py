@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.estimator import checkpoints
+from orchestrator.estimator.kept_graph import keeping_graph
 from orchestrator.estimator.pinned_step import StepPinnedSaver
 from orchestrator.estimator.position import Position, SleepingHook
 from orchestrator.estimator.triggers import Trigger, Wake
@@ -50,12 +51,13 @@ class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
         self._trigger = trigger
         self._while_saving = while_saving
         self._others_step = others_step
+        self._faster_saver: Any = None
 
     def wake(self) -> Wake:
         return self._trigger.wake()
 
     def after_create_session(self, session: v1.Session, coord: Any) -> None:
-        checkpoints.recover_kept(self._get_saver(), self._checkpoint_dir)
+        checkpoints.recover_kept(super()._get_saver(), self._checkpoint_dir)
         super().after_create_session(session, coord)
         self._trigger.fire(self._position.step, self._position.clock())
 
@@ -82,7 +84,9 @@ class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
 
     def _get_saver(self) -> Any:
         saver = super()._get_saver()
-        return StepPinnedSaver(saver) if self._others_step else saver
+        if self._faster_saver is None:
+            self._faster_saver = keeping_graph(saver)
+        return StepPinnedSaver(self._faster_saver) if self._others_step else self._faster_saver
 
     def _save(self, session: v1.Session, step: int) -> bool:
         with self._while_saving(step):

@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument
+from orchestrator.estimator.lean_callable import lean_callable
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.position import sees_every_step
 from orchestrator.estimator.session_closing import close_quietly
@@ -91,7 +92,7 @@ class HookedSession:
         """A callable that runs `fetches` without any hook; valid until `reopen`."""
         key = (tuple(id(tensor) for tensor in fetches), tuple(id(tensor) for tensor in feeds))
         if key not in self._callables:
-            self._callables[key] = self.raw.make_callable(list(fetches), feed_list=list(feeds) or None)
+            self._callables[key] = lean_callable(self.raw, fetches, feeds)
         return self._callables[key]
 
     def stepper(self, fetches: list[Any]) -> Callable[[], Any]:
@@ -135,12 +136,15 @@ class HookedSession:
                 _merge_request(request, hook, wanted, feeds, options)
         metadata = v1.RunMetadata()
         plain = options == v1.RunOptions()
-        results = self.raw.run(
-            wanted,
-            feed_dict=feeds,
-            options=None if plain else options,
-            run_metadata=None if plain else metadata,
-        )
+        if plain and not feeds and len(wanted) == 1:
+            results: dict[Any, Any] = {"caller": self.bare(fetches)()}
+        else:
+            results = self.raw.run(
+                wanted,
+                feed_dict=feeds,
+                options=None if plain else options,
+                run_metadata=None if plain else metadata,
+            )
         if note is not None:
             note(results["caller"])
         for hook in self._hooks:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from orchestrator.estimator.logger import log
 
-_PATIENCE_SECONDS = 2.0
+_PATIENCE_SECONDS = 0.2
 _TUNER_SECONDS = 70.0
 _closing: list[threading.Thread] = []
 
