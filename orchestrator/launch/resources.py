@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
-import psutil
-
 from orchestrator.cluster.task import TaskId
 from orchestrator.launch.launcher import PeakUsage
 from orchestrator.launch.process_tree import descendants, process_table
@@ -32,6 +30,16 @@ class TreeUsage:
     proportional: bool
     """Memory is proportional set size; else resident size, which counts shared pages in every process."""
     pids: frozenset[int]
+
+
+@dataclass(frozen=True)
+class ProcessUsage:
+    """What one process uses at one moment."""
+
+    cpu_seconds: float
+    """Of the process and of its children that were waited for."""
+    resident: int
+    """Bytes in memory, shared ones among them."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +76,13 @@ class TreeMeter:
     def _measure_tree(self, members: Collection[int], now: float) -> TreeUsage | None:
         cpu, memory, proportional, pids = 0.0, 0, True, set()
         for pid in members:
-            try:
-                process = psutil.Process(pid)
-                with process.oneshot():
-                    times = process.cpu_times()
-                    resident = process.memory_info().rss
-            except psutil.Error:
+            usage = process_usage(pid)
+            if usage is None:
                 continue  # ended meanwhile
-            share = self._share(pid, resident, now)
+            share = self._share(pid, usage.resident, now)
             proportional &= share is not None
-            cpu += times.user + times.system + times.children_user + times.children_system
-            memory += resident if share is None else share
+            cpu += usage.cpu_seconds
+            memory += usage.resident if share is None else share
             pids.add(pid)
         return TreeUsage(cpu, memory, proportional, frozenset(pids)) if pids else None
 
@@ -90,6 +94,19 @@ class TreeMeter:
                 return None
             last = self._shares[pid] = _Share(now, proportional, resident)
         return max(0, last.proportional + resident - last.resident)
+
+
+def process_usage(pid: int) -> ProcessUsage | None:
+    """What the kernel says of a process; None where there is none, or a dead one only."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes().decode("utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold blanks and brackets
+    ticks, pages = fields[11:15], int(fields[21])
+    if not pages:  # a zombie
+        return None
+    return ProcessUsage(sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 def proportional_memory(pid: int) -> int | None:

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from orchestrator.launch.resources import (
@@ -18,6 +19,7 @@ from orchestrator.launch.resources import (
     TreeMeter,
     TreeUsage,
     parse_gpu_memory,
+    process_usage,
     proportional_memory,
 )
 from tests.launch.local_runs import CHIEF, WORKER, wait_until
@@ -176,3 +178,21 @@ def test_gpu_memory_is_asked_for_without_waiting(
     assert lines(tmp_path / "r.jsonl")[1]["gpu_memory_bytes"] == used
     assert made.peaks()[CHIEF].gpu_memory_bytes == used
     made.close()
+
+
+def test_a_process_is_measured_as_psutil_measures_it() -> None:
+    held = bytearray(64 << 20)
+    held[:: 1 << 12] = b"x" * len(held[:: 1 << 12])
+    usage = process_usage(os.getpid())
+    spent = psutil.Process().cpu_times()
+    assert usage is not None
+    assert len(held) < usage.resident == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
+    assert 0 < usage.cpu_seconds <= sum(spent[:4]) + 0.02
+
+
+def test_a_dead_process_uses_nothing() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert process_usage(child.pid) is None  # a zombie
+    child.wait()
+    assert process_usage(child.pid) is None
