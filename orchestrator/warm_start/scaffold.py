@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from orchestrator.errors import CheckpointError, WarmStartError
 from orchestrator.warm_start import layouts, vocabulary
+from orchestrator.warm_start.assignment import assign
 from orchestrator.warm_start.checkpoint_reader import OpenCheckpoint, open_checkpoint
 from orchestrator.warm_start.graph_variables import GraphVariable, variables_of
 from orchestrator.warm_start.report import plan_lines, summary
@@ -33,8 +34,9 @@ def scaffold_init_fn(
     """A function for `tf.compat.v1.train.Scaffold(init_fn=...)` that loads another model's weights.
 
     It is called once, after the graph is finalized and before the first step,
-    and not at all where the model has a checkpoint of its own. It adds nothing
-    to the graph and reads one tensor at a time.
+    and not at all where the model has a checkpoint of its own. It reads one
+    tensor at a time, and adds nothing to the graph but three operations for each
+    tensor of more than 1 GiB that goes to another process.
 
     Args:
       source: a checkpoint (prefix, file or directory of any kind that
@@ -158,8 +160,7 @@ def _load(
     if load.cast:
         value = value.astype(tf.as_dtype(load.target.dtype).as_numpy_dtype)
     for part in variable.parts:
-        initializer, tensor, piece = part.feed(value)
-        session.run(initializer, {tensor: piece})
+        assign(session, part, value)
 
 
 def _say(chosen: Plan, seconds: float) -> None:
