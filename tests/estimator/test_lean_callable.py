@@ -53,17 +53,17 @@ def test_random_numbers_go_on_from_run_to_run() -> None:
 def test_each_checkpoint_has_the_graph_of_the_saver(tmp_path: Path) -> None:
     with tf.Graph().as_default() as graph, v1.Session() as session:
         session.run(v1.get_variable("v", [2]).initializer)
-        saver = v1.train.Saver(sharded=True, max_to_keep=2)
+        saver = v1.train.Saver(sharded=True, max_to_keep=3)
         graph.finalize()
         keeping = keeping_graph(saver)
         assert isinstance(keeping, GraphKeepingSaver)
         for name in ("plain", "kept", "none"):
             (tmp_path / name).mkdir()
         saver.save(session, str(tmp_path / "plain" / "model.ckpt"), global_step=1)
+        expected = (tmp_path / "plain" / "model.ckpt-1.meta").read_bytes()
         for step in (1, 2, 3):
             keeping.save(session, str(tmp_path / "kept" / "model.ckpt"), global_step=step)
         keeping.save(session, str(tmp_path / "none" / "model.ckpt"), write_meta_graph=False)
-    expected = (tmp_path / "plain" / "model.ckpt-1.meta").read_bytes()
     found = {path.name: path.read_bytes() for path in (tmp_path / "kept").glob("*.meta")}
     assert sorted(found) == ["model.ckpt-2.meta", "model.ckpt-3.meta"]
     assert all(meta_graph(content) == meta_graph(expected) for content in found.values())
