@@ -182,7 +182,9 @@ class SshHosts:
         pid = self._first_process(host)
         plug, inside = f"p-{host}", ["nsenter", "--target", str(pid), "--net", "--", "ip"]
         subprocess.run(self.outside("ip", "link", "del", plug), capture_output=True)  # of an earlier boot
-        self._run_outside("ip", "link", "add", plug, "type", "veth", "peer", "eth0", "netns", str(pid))
+        card = f"02:00:00:00:00:{int(host[1:]):02x}"  # the same after a boot, or others look for the old one
+        peer = ("peer", "name", "eth0", "address", card, "netns", str(pid))
+        self._run_outside("ip", "link", "add", plug, "type", "veth", *peer)
         self._run_outside("ip", "link", "set", plug, "master", "br0", "up")
         _run(*inside, "link", "set", "lo", "up")
         _run(*inside, "address", "add", f"{self.address(host)}/24", "dev", "eth0")
