@@ -110,7 +110,9 @@ def warm_start_request(section: WarmStartSection | None, working_dir: Path) -> d
 
 
 def _absolute(path: str, working_dir: Path) -> str:
-    if "://" in path:
+    from orchestrator.warm_start.file_systems import is_remote
+
+    if is_remote(path):
         return path
     return os.path.normpath(working_dir / Path(path).expanduser())
 
@@ -125,10 +127,12 @@ def check_rules(section: WarmStartSection, working_dir: Path) -> None:
 def require_checkpoint(section: WarmStartSection, where: str, model_dir: str, working_dir: Path) -> None:
     """Raises WarmStartError or CheckpointError where the files are not there, and are needed.
 
-    A model directory with a checkpoint goes on from it: the other model's may be gone by then.
+    A model directory with a checkpoint goes on from it: the other model's may be gone by then. Places such
+    as `gs://` are the tasks' to look at, who have TensorFlow and its plug-ins.
     """
+    from orchestrator.warm_start.file_systems import is_remote
     from orchestrator.warm_start.location import STATE_FILE, locate
 
-    values = warm_start_request(section, working_dir) or {}
-    if not (Path(model_dir) / STATE_FILE).exists():
-        locate(values["checkpoint"], where)
+    checkpoint = (warm_start_request(section, working_dir) or {})["checkpoint"]
+    if not is_remote(checkpoint) and not (Path(model_dir) / STATE_FILE).exists():
+        locate(checkpoint, where)

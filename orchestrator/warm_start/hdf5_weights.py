@@ -12,6 +12,7 @@ import numpy as np
 
 from orchestrator.errors import CheckpointError
 from orchestrator.warm_start import keras_names
+from orchestrator.warm_start.file_systems import is_remote, local_copy
 from orchestrator.warm_start.hdf5_guard import datasets, open_guarded
 from orchestrator.warm_start.tensors import Role, SourceTensor
 
@@ -41,7 +42,8 @@ class Hdf5WeightsReader:
     @staticmethod
     def open(path: str) -> Hdf5WeightsReader:
         """Opens a file; raises CheckpointError for one that is damaged or points outside of itself."""
-        return Hdf5WeightsReader(open_guarded(path, path), path)
+        file = local_copy(path) if is_remote(path) else path
+        return Hdf5WeightsReader(open_guarded(file, path), path)
 
     def tensors(self) -> list[SourceTensor]:
         """All tensors, sorted by name."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from orchestrator.errors import CheckpointError
+from orchestrator.warm_start.file_systems import is_remote, local_copy, require_room
 from orchestrator.warm_start.hdf5_guard import open_guarded
 from orchestrator.warm_start.hdf5_weights import Hdf5WeightsReader
 
@@ -29,7 +30,7 @@ def open_archive(path: str) -> Hdf5WeightsReader:
     CheckpointError for a damaged archive, and for members that lie outside.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(local_copy(path) if is_remote(path) else path) as archive:
             for member in archive.infolist():
                 _check_member(member, path)
             if WEIGHTS not in archive.namelist():
@@ -54,12 +55,7 @@ def _check_member(member: zipfile.ZipInfo, path: str) -> None:
 
 def _copied(archive: zipfile.ZipFile, path: str) -> IO[bytes]:
     member = archive.getinfo(WEIGHTS)
-    free = shutil.disk_usage(tempfile.gettempdir()).free
-    if member.file_size > free:
-        raise CheckpointError(
-            f"{path}: its weights claim {member.file_size} bytes, and {tempfile.gettempdir()} has"
-            f" {free} free."
-        )
+    require_room(member.file_size, path)
     copy = tempfile.TemporaryFile()  # noqa: SIM115  (the reader closes it with the file it is given)
     with archive.open(member) as stream:
         shutil.copyfileobj(stream, copy, _COPY_BYTES)

@@ -1,21 +1,25 @@
-"""Where the files of a checkpoint are: from what a user names to a prefix or a file. No TensorFlow."""
+"""Where the files of a checkpoint are: from what a user names to a prefix or a file.
+
+Needs TensorFlow for places like `gs://bucket/model` alone.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import zipfile
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 from orchestrator.errors import CheckpointError, WarmStartError, near_miss
+from orchestrator.warm_start.file_systems import FileSystem, file_system_of, is_remote
 
 STATE_FILE = "checkpoint"
 _NEWEST = re.compile(r'^model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', re.MULTILINE)
 _STEP = re.compile(r"(?P<stem>.*?)-(?P<step>\d+)")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _MAX_STATE_BYTES = 1 << 24
+_WEIGHT_FILES = (".h5", ".hdf5", ".keras")
+_NOT_READ = (".pkl", ".pickle", ".pt", ".pth", ".npy", ".npz", ".joblib")
 
 
 class Storage(str, Enum):
@@ -52,141 +56,147 @@ def locate(path: str | os.PathLike[str], what: str = "checkpoint") -> Location:
     text = os.fspath(path)
     if not text.strip():
         raise WarmStartError(f"{what}: empty. Name a checkpoint.")
-    if "://" in text:
-        return Location(Storage.TENSORFLOW, text)
-    place = Path(text).expanduser()
+    if not is_remote(text):
+        text = os.path.expanduser(text)
+    if not text.endswith("://"):
+        text = text.rstrip("/") or "/"
     try:
-        if place.is_dir():
-            return _in_directory(place, what)
-        if place.is_file():
-            return _of_file(place, what)
-        return _of_prefix(place, what)
+        return _Search(file_system_of(text), what).anything(text)
     except OSError as error:
         raise WarmStartError(f"{what}: {text}: {error.strerror or error}.") from error
 
 
-def _of_file(place: Path, what: str) -> Location:
-    with place.open("rb") as stream:
-        start = stream.read(8)
-    if start == _HDF5_MAGIC or place.suffix in (".h5", ".hdf5"):
-        return Location(Storage.HDF5, str(place))
-    if place.suffix == ".keras" or (start[:4] == b"PK\x03\x04" and zipfile.is_zipfile(place)):
-        return Location(Storage.KERAS_ARCHIVE, str(place))
-    for ending in (".index", ".meta"):
-        if place.name.endswith(ending):
-            return _of_prefix(place.with_name(place.name.removesuffix(ending)), what)
-    shard = re.fullmatch(r"(.+)\.data-\d{5}-of-\d{5}", place.name)
-    if shard:
-        return _of_prefix(place.with_name(shard[1]), what)
-    if place.name == STATE_FILE:
-        return _in_directory(place.parent, what)
-    if place.suffix in (".pkl", ".pickle", ".pt", ".pth", ".npy", ".npz", ".joblib"):
-        raise WarmStartError(
-            f"{what}: {place} is no TensorFlow or Keras checkpoint, and files of this kind ({place.suffix})"
-            " are not read."
-        )
-    return Location(Storage.TENSORFLOW, str(place))
+@dataclass(frozen=True)
+class _Search:
+    files: FileSystem
+    what: str
 
+    def anything(self, path: str) -> Location:
+        # First, since stores of objects take any beginning of names for a directory.
+        if self.files.is_file(f"{path}.index"):
+            return self._of_prefix(path)
+        if self.files.is_dir(path):
+            return self._in_directory(path)
+        if self.files.is_file(path):
+            return self._of_file(path)
+        return self._of_prefix(path)
 
-def _of_prefix(place: Path, what: str) -> Location:
-    index = place.with_name(f"{place.name}.index")
-    if not index.is_file():
-        raise WarmStartError(f"{what}: {place}: there is no such checkpoint.{_near(place)}")
-    _require_data_files(place, what)
-    return Location(Storage.TENSORFLOW, str(place))
+    def _of_file(self, path: str) -> Location:
+        start = self.files.start(path, 8)
+        directory, name = os.path.split(path)
+        if start == _HDF5_MAGIC or name.endswith((".h5", ".hdf5")):
+            return Location(Storage.HDF5, path)
+        if start[:4] == b"PK\x03\x04" or name.endswith(".keras"):
+            return Location(Storage.KERAS_ARCHIVE, path)
+        for ending in (".index", ".meta"):
+            if name.endswith(ending):
+                return self._of_prefix(path.removesuffix(ending))
+        shard = re.fullmatch(r"(.+)\.data-\d{5}-of-\d{5}", path)
+        if shard:
+            return self._of_prefix(shard[1])
+        if name == STATE_FILE:
+            return self._in_directory(directory)
+        if name.endswith(_NOT_READ):
+            raise WarmStartError(
+                f"{self.what}: {path} is no TensorFlow or Keras checkpoint, and files of this kind"
+                f" ({os.path.splitext(name)[1]}) are not read."
+            )
+        return Location(Storage.TENSORFLOW, path)
 
+    def _of_prefix(self, prefix: str) -> Location:
+        if not self.files.is_file(f"{prefix}.index"):
+            raise WarmStartError(f"{self.what}: {prefix}: there is no such checkpoint.{self._near(prefix)}")
+        self._require_data_files(prefix)
+        return Location(Storage.TENSORFLOW, prefix)
 
-def _require_data_files(prefix: Path, what: str) -> None:
-    shards = sorted(p.name for p in prefix.parent.glob(_quoted(prefix.name) + ".data-*-of-*"))
-    if not shards:
-        raise CheckpointError(
-            f"{what}: {prefix}.index is there without its data files {prefix.name}.data-*: the checkpoint is"
-            " incomplete. Copy all of its files."
-        )
-    total = int(shards[0].rpartition("-of-")[2])
-    missing = [
-        n
-        for n in (f"{prefix.name}.data-{number:05d}-of-{total:05d}" for number in range(total))
-        if n not in shards
-    ]
-    if missing:
-        raise CheckpointError(
-            f"{what}: {prefix} lacks {missing[0]} ({len(missing)} of {total} data files are missing)."
-            " Copy all of its files."
-        )
+    def _require_data_files(self, prefix: str) -> None:
+        directory, name = os.path.split(prefix)
+        pattern = re.compile(re.escape(name) + r"\.data-\d+-of-(\d+)")
+        shards = [found for found in map(pattern.fullmatch, self.files.names(directory)) if found]
+        if not shards:
+            raise CheckpointError(
+                f"{self.what}: {prefix}.index is there without its data files {name}.data-*: the checkpoint"
+                " is incomplete. Copy all of its files."
+            )
+        total, there = int(shards[0][1]), {shard[0] for shard in shards}
+        wanted = (f"{name}.data-{number:05d}-of-{total:05d}" for number in range(total))
+        missing = [shard for shard in wanted if shard not in there]
+        if missing:
+            raise CheckpointError(
+                f"{self.what}: {prefix} lacks {missing[0]} ({len(missing)} of {total} data files are"
+                " missing). Copy all of its files."
+            )
 
+    def _near(self, prefix: str) -> str:
+        directory, name = os.path.split(prefix)
+        if not self.files.is_dir(directory):
+            return f" There is no directory {directory} either."
+        known = (self._known_name(directory, other) for other in self.files.names(directory))
+        names = sorted({*known} - {""})
+        hint = near_miss(name, names)
+        if hint or not names:
+            return hint or f" {directory or 'This directory'} holds no checkpoint."
+        more = "" if len(names) <= 5 else f" and {len(names) - 5} more"
+        return f" {directory or 'This directory'} holds: {', '.join(names[:5])}{more}."
 
-def _quoted(name: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", name)
+    def _known_name(self, directory: str, name: str) -> str:
+        if name.endswith(_WEIGHT_FILES) or self.files.is_dir(os.path.join(directory, name)):
+            return name
+        return name.removesuffix(".index") if name.endswith(".index") else ""
 
+    def _in_directory(self, directory: str) -> Location:
+        variables = os.path.join(directory, "variables", "variables")
+        exported = self.files.is_file(os.path.join(directory, "saved_model.pb"))
+        if exported or self.files.is_file(f"{variables}.index"):
+            found = self._of_prefix(variables)
+            return Location(found.storage, found.path, "the variables of a SavedModel")
+        named = self._named_by_state_file(directory)
+        if named is not None:
+            found = self._of_prefix(named)
+            return Location(found.storage, found.path, "the newest by the directory's state file")
+        return self._only_choice(directory)
 
-def _near(place: Path) -> str:
-    parent = place.parent
-    if not parent.is_dir():
-        return f" There is no directory {parent} either."
-    names = sorted({_known_name(p) for p in parent.iterdir()} - {""})
-    hint = near_miss(place.name, names)
-    if hint or not names:
-        return hint or f" {parent} holds no checkpoint."
-    more = "" if len(names) <= 5 else f" and {len(names) - 5} more"
-    return f" {parent} holds: {', '.join(names[:5])}{more}."
+    def _named_by_state_file(self, directory: str) -> str | None:
+        """The checkpoint that the state file names, when its files are in this directory."""
+        state = os.path.join(directory, STATE_FILE)
+        if not self.files.is_file(state):
+            return None
+        text = self.files.start(state, _MAX_STATE_BYTES).decode("utf-8", "replace")
+        match = _NEWEST.search(text)
+        if match is None:
+            return None
+        written = re.sub(r"\\(.)", r"\1", match[1])
+        candidates = [os.path.join(directory, os.path.basename(written))]
+        if not os.path.isabs(written) and not is_remote(written):
+            candidates.append(os.path.join(directory, written))
+        return next((c for c in candidates if self.files.is_file(f"{c}.index")), None)
 
+    def _only_choice(self, directory: str) -> Location:
+        """The one checkpoint of a directory without a usable state file: the last of a series, or a file."""
+        names = sorted(self.files.names(directory))
+        prefixes = [name.removesuffix(".index") for name in names if name.endswith(".index")]
+        weights = [name for name in names if name.endswith(_WEIGHT_FILES)]
+        if prefixes and not weights:
+            chosen = _last_of_series(prefixes)
+            if chosen is not None:
+                found = self._of_prefix(os.path.join(directory, chosen))
+                only = len(prefixes) == 1
+                note = "the only one in the directory" if only else "the last by its step number"
+                return Location(found.storage, found.path, note)
+        if len(weights) == 1 and not prefixes:
+            return self._of_file(os.path.join(directory, weights[0]))
+        choices = prefixes + weights
+        if choices:
+            raise WarmStartError(
+                f"{self.what}: the directory {directory} holds several checkpoints ({', '.join(choices[:8])})"
+                " and no state file says which is the newest. Name one of them."
+            )
+        hint = self._saved_models(directory, names)
+        raise WarmStartError(f"{self.what}: the directory {directory} holds no checkpoint.{hint}")
 
-def _known_name(path: Path) -> str:
-    if path.is_dir() or path.suffix in (".h5", ".hdf5", ".keras"):
-        return path.name
-    return path.name.removesuffix(".index") if path.name.endswith(".index") else ""
-
-
-def _in_directory(directory: Path, what: str) -> Location:
-    variables = directory / "variables" / "variables"
-    if (directory / "saved_model.pb").exists() or variables.with_name("variables.index").exists():
-        found = _of_prefix(variables, what)
-        return Location(found.storage, found.path, "the variables of a SavedModel")
-    named = _named_by_state_file(directory)
-    if named is not None:
-        found = _of_prefix(named, what)
-        return Location(found.storage, found.path, "the newest by the directory's state file")
-    return _only_choice(directory, what)
-
-
-def _named_by_state_file(directory: Path) -> Path | None:
-    """The checkpoint that the state file names, when its files are in this directory."""
-    state = directory / STATE_FILE
-    if not state.is_file():
-        return None
-    text = state.read_bytes()[:_MAX_STATE_BYTES].decode("utf-8", "replace")
-    match = _NEWEST.search(text)
-    if match is None:
-        return None
-    written = re.sub(r"\\(.)", r"\1", match[1])
-    candidates = [directory / os.path.basename(written)]
-    if not os.path.isabs(written):
-        candidates.append(directory / written)
-    return next((c for c in candidates if c.with_name(f"{c.name}.index").is_file()), None)
-
-
-def _only_choice(directory: Path, what: str) -> Location:
-    """The one checkpoint of a directory without a usable state file: the last of one series, or a file."""
-    prefixes = sorted(p.name.removesuffix(".index") for p in directory.glob("*.index"))
-    weights = sorted(p.name for p in directory.iterdir() if p.suffix in (".h5", ".hdf5", ".keras"))
-    if prefixes and not weights:
-        chosen = _last_of_series(prefixes)
-        if chosen is not None:
-            found = _of_prefix(directory / chosen, what)
-            note = "the only one in the directory" if len(prefixes) == 1 else "the last by its step number"
-            return Location(found.storage, found.path, note)
-    if len(weights) == 1 and not prefixes:
-        return _of_file(directory / weights[0], what)
-    choices = prefixes + weights
-    if not choices:
-        exports = sorted(p.parent.name for p in directory.glob("*/saved_model.pb"))
-        hint = f" It holds SavedModels: {', '.join(exports[:5])}; name one of them." if exports else ""
-        raise WarmStartError(f"{what}: the directory {directory} holds no checkpoint.{hint}")
-    raise WarmStartError(
-        f"{what}: the directory {directory} holds several checkpoints ({', '.join(choices[:8])}) and no state"
-        " file says which is the newest. Name one of them."
-    )
+    def _saved_models(self, directory: str, names: list[str]) -> str:
+        exports = [n for n in names if self.files.is_file(os.path.join(directory, n, "saved_model.pb"))]
+        return f" It holds SavedModels: {', '.join(exports[:5])}; name one of them." if exports else ""
 
 
 def _last_of_series(prefixes: list[str]) -> str | None:

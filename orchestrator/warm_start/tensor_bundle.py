@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.errors import CheckpointError
+from orchestrator.warm_start.file_systems import first_line
 from orchestrator.warm_start.roles import with_roles
 from orchestrator.warm_start.tensors import Role, SourceTensor
 
@@ -29,12 +29,12 @@ class TensorBundleReader:
     def __init__(self, prefix: str) -> None:
         self.path = prefix
         try:
-            self._reader = tf.train.load_checkpoint(prefix)
+            self._reader = tf.compat.v1.train.NewCheckpointReader(prefix)
             shapes = self._reader.get_variable_to_shape_map()
             dtypes = self._reader.get_variable_to_dtype_map()
         except _READING_FAILED as error:
             raise CheckpointError(
-                f"{prefix}: cannot be read as a TensorFlow checkpoint: {_first_line(error)}"
+                f"{prefix}: cannot be read as a TensorFlow checkpoint: {first_line(error)}"
             ) from error
         by_object = OBJECT_GRAPH in shapes
         self.kind = f"TensorFlow checkpoint ({'by object' if by_object else 'by name'})"
@@ -51,17 +51,19 @@ class TensorBundleReader:
         try:
             return self._reader.get_tensor(tensor.place)
         except _READING_FAILED as error:
-            raise CheckpointError(f"{self.path}: cannot read {tensor.place}: {_first_line(error)}") from error
+            raise CheckpointError(f"{self.path}: cannot read {tensor.place}: {first_line(error)}") from error
 
     def close(self) -> None:
         """Nothing to do: TensorFlow closes the files with the reader."""
 
     def _check_length(self, stored: list[SourceTensor]) -> None:
         """Truncated data files are told before training has waited for its first tensor."""
-        files = glob.glob(f"{glob.escape(self.path)}.data-*-of-*")
-        if not files:  # the oldest format, or another file system
+        directory, name = os.path.split(self.path)
+        files = [n for n in tf.io.gfile.listdir(directory or ".") if n.startswith(f"{name}.data-")]
+        if not files:  # the oldest format
             return
-        wanted, there = sum(t.size for t in stored), sum(os.path.getsize(name) for name in files)
+        there = sum(tf.io.gfile.stat(os.path.join(directory, n)).length for n in files)
+        wanted = sum(t.size for t in stored)
         if there < wanted:
             raise CheckpointError(
                 f"{self.path}: truncated: its tensors take {wanted} bytes, its data files have {there}."
@@ -91,7 +93,7 @@ class TensorBundleReader:
             graph = schema.TrackableObjectGraph.FromString(self._reader.get_tensor(OBJECT_GRAPH))
         except Exception as error:
             raise CheckpointError(
-                f"{self.path}: its object graph cannot be read: {_first_line(error)}"
+                f"{self.path}: its object graph cannot be read: {first_line(error)}"
             ) from error
         return {
             attribute.checkpoint_key: attribute.full_name
@@ -118,8 +120,3 @@ def _object_role(tensor: SourceTensor, name: str, alias: str) -> Role:
 
 def _name(tensor: SourceTensor) -> str:
     return tensor.name
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
