@@ -28,7 +28,7 @@ from orchestrator.launch.local_plan import (
 from orchestrator.launch.local_process import Preparation, TaskProcess
 from orchestrator.launch.local_processes import LocalProcesses
 from orchestrator.launch.log_stream import read_logs
-from orchestrator.launch.ports import PortHolder
+from orchestrator.launch.ports import PortHolder, PrivatePorts
 from orchestrator.launch.process_tree import catches
 from orchestrator.launch.resources import ResourceSampler
 from orchestrator.launch.run_dir import RunDir
@@ -59,7 +59,7 @@ class LocalLauncher:
         self._environ = dict(os.environ if environ is None else environ)
         self._imports = tuple(imports)
         self._interpreter = interpreter
-        self._ports = PortHolder()
+        self._ports: PortHolder | PrivatePorts = PortHolder()
         self._processes = LocalProcesses(self._paths, interpreter, import_limit, clock)
         self._sampler = ResourceSampler(self._paths.resources, clock)
         self._closed = False
@@ -69,13 +69,27 @@ class LocalLauncher:
         """Process id of the warm parent; None while there is none."""
         return self._processes.parent_pid
 
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """What tasks inherit."""
+        return self._environ
+
+    @property
+    def running(self) -> frozenset[TaskId]:
+        """The tasks that were submitted and whose end was not told yet."""
+        return frozenset(self._processes.running)
+
+    def fileno(self) -> int:
+        """Readable when `poll` has something to do; beside that it is to be called every second or so."""
+        return self._processes.fileno()
+
+    def hold(self, task: TaskId, declared: int | None = None) -> int:
+        """Holds a port for a task that is planned elsewhere: `declared`, or a free one. Raises PortError."""
+        return self._ports.hold(task, declared)
+
     def plan(self, job: Job, attempt: int) -> LaunchPlan:
         self._check_run_dir(job)
-        addresses: dict[TaskId, str] = {}
-        if job.size > 1:
-            for task in all_tasks(job):
-                host, declared = declared_address(job, task)
-                addresses[task] = f"{host}:{self._ports.hold(task, declared)}"
+        addresses = self._addresses(job) if job.size > 1 else {}
         environ, machine = self._environ, Machine.look(self._environ)
         interpreter = self._interpreter
         return make_plan(job, attempt, addresses, environ=environ, interpreter=interpreter, machine=machine)
@@ -156,6 +170,16 @@ class LocalLauncher:
         self._processes.close()
         self._ports.close()
         self._sampler.close()
+
+    def _addresses(self, job: Job) -> dict[TaskId, str]:
+        if job.isolated and isinstance(self._ports, PortHolder):
+            self._ports = PrivatePorts()
+        addresses: dict[TaskId, str] = {}
+        declared = {task: declared_address(job, task) for task in all_tasks(job)}
+        # Ports that are declared go first, so that no other task is given one of them.
+        for task, (host, port) in sorted(declared.items(), key=lambda item: item[1][1] is None):
+            addresses[task] = f"{host}:{self._ports.hold(task, port)}"
+        return addresses
 
     def _running(self, tasks: Collection[TaskId]) -> list[TaskProcess]:
         running = self._processes.running

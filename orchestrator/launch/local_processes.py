@@ -38,7 +38,7 @@ class LocalProcesses:
         self._import_limit = import_limit
         self._clock = clock
         self._link: WarmParentLink | None = None
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.EpollSelector()
         self._processes: dict[int, LocalProcess] = {}
         self._running: dict[TaskId, TaskProcess] = {}
         self._starts: dict[TaskId, int] = {}
@@ -54,6 +54,10 @@ class LocalProcesses:
     def parent_pid(self) -> int | None:
         """Process id of the warm parent; None while there is none."""
         return None if self._link is None else self._link.pid
+
+    def fileno(self) -> int:
+        """Readable when something has arrived."""
+        return self._selector.fileno()
 
     def next_id(self) -> int:
         """The number of the next process in the conversation with the warm parent."""
@@ -88,6 +92,7 @@ class LocalProcesses:
             modules=modules,
             log_path=self._paths.warm_parent_log,
             interpreter=self._interpreter,
+            isolated=job.isolated,
         )
         self._selector.register(self._link, selectors.EVENT_READ)
         self._selector.register(self._link.output.read_fd, selectors.EVENT_READ)
@@ -244,6 +249,10 @@ class LocalProcesses:
                 self._note_ready(link, message["seconds"], message["unfit"])
             elif event == "import_failed":
                 self._refuse(f"{message['reason']}. The whole output is in {link.log_path}")
+            elif event == "not_isolated":
+                self._refuse(f"security is isolated, which needs a private network, but {message['reason']}")
+            elif event == "no_way_out":
+                self.note(f"no outbound connections from the private network: {message['reason']}")
             else:
                 process = self._processes.get(message["id"])
                 if process is not None:

@@ -14,6 +14,7 @@ from orchestrator.errors import OrchestratorError
 
 MAX_HEADER_BYTES = 64 << 20
 MAX_PAYLOAD_BYTES = 1 << 30
+MAX_GREETING_BYTES = 1 << 20
 _LENGTHS = struct.Struct("!II")
 
 Header = dict[str, Any]
@@ -34,14 +35,21 @@ def encode(header: Header, payload: bytes = b"") -> bytes:
 
 
 class FrameReader:
-    """Puts frames together from the pieces in which they arrive."""
+    """Puts frames together from the pieces in which they arrive.
 
-    def __init__(self) -> None:
+    With `marker`, everything before its first appearance is left out: a login
+    shell may greet its user before anything of ours runs.
+    """
+
+    def __init__(self, marker: bytes = b"") -> None:
         self._received = bytearray()
+        self._marker = marker
 
     def feed(self, data: bytes) -> list[tuple[Header, bytes]]:
         """The frames that `data` completes. Raises FrameError; nothing can be read after that."""
         self._received += data
+        if self._marker and not self._find_marker():
+            return []
         frames: list[tuple[Header, bytes]] = []
         start = 0
         while len(self._received) - start >= _LENGTHS.size:
@@ -56,6 +64,16 @@ class FrameReader:
             start = end
         del self._received[:start]
         return frames
+
+    def _find_marker(self) -> bool:
+        at = self._received.find(self._marker)
+        if at >= 0:
+            del self._received[: at + len(self._marker)]
+            self._marker = b""
+        elif len(self._received) > MAX_GREETING_BYTES:
+            start = bytes(self._received[:200]).decode(errors="replace")
+            raise FrameError(f"nothing of ours answers, but a text that begins with {start!r}")
+        return at >= 0
 
     @property
     def waiting(self) -> int:

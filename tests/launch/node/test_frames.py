@@ -61,3 +61,16 @@ def test_the_header_is_plain_ascii() -> None:
 def test_what_is_no_frame_is_refused(stream: bytes) -> None:
     with pytest.raises(FrameError):
         FrameReader().feed(stream)
+
+
+def test_a_greeting_of_the_login_shell_is_left_out() -> None:
+    reader = FrameReader(marker=b"\0here\0")
+    assert reader.feed(b"Last login: never\n\0he") == []
+    assert reader.feed(b"re\0" + encode({"a": 1})) == [({"a": 1}, b"")]
+    assert reader.feed(encode({"b": 2})) == [({"b": 2}, b"")]
+
+
+def test_an_endless_greeting_is_refused() -> None:
+    reader = FrameReader(marker=b"\0here\0")
+    with pytest.raises(FrameError, match="welcome"):
+        reader.feed(b"welcome " * (1 << 20))
