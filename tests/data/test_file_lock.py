@@ -75,7 +75,7 @@ def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
         ):
             pytest.fail("the lock was given twice")
         holder.send_signal(signal.SIGKILL)
-        with hold_file_lock(tmp_path / "lock", "go on", 60, say=print):
+        with hold_file_lock(tmp_path / "lock", "go on", 240, say=print):
             pass
     finally:
         holder.kill()

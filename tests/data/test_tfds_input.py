@@ -51,9 +51,9 @@ def test_a_second_process_waits_and_uses_what_the_first_one_made(
     second = threading.Thread(target=unprepared.prepare, kwargs={"say": say})
     with hold_file_lock(tmp_path / ".handwritten_digits.lock", "prepare", 0, say=print):
         second.start()
-        assert waiting.wait(60), "the second one did not wait"
+        assert waiting.wait(240), "the second one did not wait"
         HandwrittenDigits(data_dir=str(tmp_path)).download_and_prepare()
-    second.join(60)
+    second.join(240)
     assert "to prepare handwritten_digits: process" in said[0]
     assert "was prepared meanwhile" in said[1]
 

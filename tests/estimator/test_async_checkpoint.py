@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from orchestrator.estimator.estimator import Estimator
 from orchestrator.estimator.run_config import RunConfig
 from orchestrator.estimator.specs import EstimatorSpec
 from tests.estimator import linear_model
+from tests.launch.local_runs import wait_until
 
 v1 = tf.compat.v1
 pytestmark = pytest.mark.xdist_group("estimator")
@@ -80,9 +83,11 @@ def test_listeners_are_told_when_the_checkpoint_is_complete(tmp_path: Path) -> N
 class SlowWrite:
     """In the place of the write: notes what it is told, may hold it back or fail."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.0, fail_at: str = "-") -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, until: Callable[[], bool] = lambda: True, fail_at: str = "-"
+    ) -> None:
         self._write = checkpoint_writer._WritingSession.run
-        self._seconds = seconds
+        self._until = until
         self._fail_at = fail_at
         self.active = 0
         self.most_at_once = 0
@@ -97,7 +102,7 @@ class SlowWrite:
         self.active += 1
         self.most_at_once = max(self.most_at_once, self.active)
         try:
-            time.sleep(self._seconds)
+            wait_until(self._until, "the end of the wait of a write")
             if next(iter(feed_dict.values())).endswith(self._fail_at):
                 raise OSError(28, "No space left on device")
             return self._write(session, fetches, feed_dict)
@@ -108,7 +113,7 @@ class SlowWrite:
 def test_a_checkpoint_that_is_due_waits_for_the_one_that_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write = SlowWrite(monkeypatch, seconds=0.3)
+    write = SlowWrite(monkeypatch, until=lambda: "training waits for it" in caplog.text)
     listener = Listener(tmp_path)
     trained(tmp_path, True, [listener])
     assert write.most_at_once == 1
@@ -139,12 +144,15 @@ def test_a_failed_write_ends_training_and_removes_nothing(
 def test_a_write_that_is_under_way_ends_also_when_training_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    failed = threading.Event()
+
     class Failing(v1.train.SessionRunHook):
         def after_run(self, run_context: Any, run_values: Any) -> None:
-            if tf.train.latest_checkpoint(str(tmp_path)) is None:
-                raise ZeroDivisionError
+            assert tf.train.latest_checkpoint(str(tmp_path)) is None
+            failed.set()
+            raise ZeroDivisionError
 
-    SlowWrite(monkeypatch, seconds=0.5)
+    SlowWrite(monkeypatch, until=failed.is_set)
     config = RunConfig(save_checkpoints_async=True, save_checkpoints_steps=10)
     with pytest.raises(ZeroDivisionError):
         Estimator(linear_model.model_fn, tmp_path, config, params={}).train(
@@ -242,31 +250,52 @@ Estimator(model_fn, sys.argv[1], config).train(linear_model.training_input, max_
 
 def test_the_newest_complete_checkpoint_survives_a_kill_in_mid_write(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    kills_in_mid_write = resumed_from = 0
-    for _ in range(5):
+    resumed_from = 0
+    for _ in range(2):
         with subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)], env=environment) as process:
             try:
-                _wait_for_unfinished_file(tmp_path, resumed_from, process)
+                _stop_in_mid_write(tmp_path, resumed_from, process)
             finally:
                 process.send_signal(signal.SIGKILL)
-        kills_in_mid_write += bool(list(tmp_path.glob("*.tempstate*")))
         reader = tf.train.load_checkpoint(str(tf.train.latest_checkpoint(str(tmp_path))))
         step = int(reader.get_tensor("global_step"))
         assert step >= resumed_from
         np.testing.assert_array_equal(reader.get_tensor("big"), np.full([20_000, 1000], step, np.float32))
         resumed_from = step
-        if kills_in_mid_write == 2:
-            return
-    raise AssertionError("no process was killed in mid-write")
 
 
-def _wait_for_unfinished_file(model_dir: Path, after_step: int, process: subprocess.Popen[bytes]) -> None:
-    """Waits until a checkpoint newer than `after_step` is complete and the next one is being written."""
-    deadline = time.monotonic() + 180
+def _stop_in_mid_write(model_dir: Path, after_step: int, process: subprocess.Popen[bytes]) -> None:
+    """Stops it while it writes a checkpoint, and one newer than `after_step` is complete."""
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
-        newest = tf.train.latest_checkpoint(str(model_dir))
-        complete = newest is not None and int(newest.rpartition("-")[2]) > after_step
-        if complete and any(p.stat().st_size for p in model_dir.glob("*.tempstate*")):
-            return
+        if _in_mid_write(model_dir, after_step):
+            process.send_signal(signal.SIGSTOP)
+            _wait_until_stopped(process.pid)
+            if _in_mid_write(model_dir, after_step):
+                return
+            process.send_signal(signal.SIGCONT)
         time.sleep(0.005)
-    raise AssertionError(f"no second checkpoint within 180 s, or ended: {process.poll()}")
+    raise AssertionError(f"not in the middle of a second checkpoint within 240 s, or ended: {process.poll()}")
+
+
+def _wait_until_stopped(pid: int) -> None:
+    states = [path / "stat" for path in Path(f"/proc/{pid}/task").iterdir()]
+    wait_until(
+        lambda: all(
+            not path.exists() or path.read_text().rsplit(")", 1)[1].split()[0] == "T" for path in states
+        ),
+        "stop of every thread",
+    )
+
+
+def _in_mid_write(model_dir: Path, after_step: int) -> bool:
+    newest = tf.train.latest_checkpoint(str(model_dir))
+    complete = newest is not None and int(newest.rpartition("-")[2]) > after_step
+    return complete and any(_size(path) for path in model_dir.glob("*.tempstate*"))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from orchestrator.cluster.task import TaskId
 from orchestrator.estimator.estimator import Estimator
 from orchestrator.estimator.run_config import RunConfig
+from orchestrator.launch.ports import PortHolder
 from tests.estimator import linear_model
 
 pytestmark = pytest.mark.xdist_group("clusters")
@@ -34,13 +34,18 @@ class Cluster:
         self._settings = json.dumps(settings)
         self.model_dir = directory / "model"
         self._directory = directory
-        addresses = _addresses([task for task in tasks if task != "evaluator-0"])
+        self._ports = PortHolder()  # for as long as the cluster lives: nobody else gets them
+        addresses: dict[str, list[str]] = {}
+        for task in map(TaskId.parse, tasks):
+            if task.type != "evaluator":
+                addresses.setdefault(task.type.value, []).append(f"127.0.0.1:{self._ports.hold(task)}")
         self.processes = {task: self._start(task, maker, addresses) for task in tasks}
 
     def _start(self, task: str, maker: str, addresses: dict[str, list[str]]) -> subprocess.Popen[bytes]:
         task_type, _, index = task.partition("-")
         place = {"cluster": addresses, "task": {"type": task_type, "index": int(index)}}
         environment = {**os.environ, "TF_CONFIG": json.dumps(place), "PYTHONPATH": str(ROOT)}
+        environment["TF_GRPC_REUSE_PORT"] = "1"
         program = [sys.executable, "-m", "tests.estimator.cluster_program"]
         command = [*program, str(self.model_dir), maker, self._settings]
         with (self._directory / f"{task}.log").open("wb") as log:
@@ -63,16 +68,7 @@ class Cluster:
         for process in self.processes.values():
             process.kill()
             process.wait()
-
-
-def _addresses(tasks: list[str]) -> dict[str, list[str]]:
-    addresses: dict[str, list[str]] = {}
-    with ExitStack() as held:
-        for task in tasks:
-            port = held.enter_context(socket.socket())
-            port.bind(("127.0.0.1", 0))
-            addresses.setdefault(task.partition("-")[0], []).append(f"127.0.0.1:{port.getsockname()[1]}")
-    return addresses
+        self._ports.close()
 
 
 @pytest.fixture

@@ -10,18 +10,21 @@ import threading
 from orchestrator.estimator import session_closing
 
 class HeldSession:
-    def __init__(self, seconds):
+    def __init__(self):
         self.released = threading.Event()
+    def release_in(self, seconds):
         timer = threading.Timer(seconds, self.released.set)
         timer.daemon = True
         timer.start()
     def close(self):
-        self.released.wait(60)
+        self.released.wait(240)
         print("closed", flush=True)
 
 session_closing._PATIENCE_SECONDS = 0.05
-session_closing.close_quietly(HeldSession(3.0))
+session = HeldSession()
+session_closing.close_quietly(session)
 print("goes on", flush=True)
+session.release_in(2.0)
 """
 
 

@@ -43,7 +43,7 @@ def test_the_stop_byte_asks_and_the_pipe_stays_watched() -> None:
     watch_control_pipe(reader, asked.release)
     for _ in range(2):
         os.write(writer, b"S")
-        assert asked.acquire(timeout=60)
+        assert asked.acquire(timeout=240)
     os.write(writer, b"x")
     assert not asked.acquire(timeout=0.2)
 
@@ -53,7 +53,7 @@ def test_a_descriptor_that_is_no_pipe_is_left_alone() -> None:
     os.close(reader)
     os.close(writer)
     thread = watch_control_pipe(reader, lambda: pytest.fail("asked by nobody"))
-    thread.join(60)
+    thread.join(240)
     assert not thread.is_alive()
 
 
@@ -69,7 +69,7 @@ def test_the_end_of_the_pipe_ends_the_process() -> None:
         os.write(writer, b"S")
         assert child.stdout.readline() == "asked\n"
         os.close(writer)
-        assert child.wait(60) == STOPPED
+        assert child.wait(240) == STOPPED
     finally:
         child.kill()
         child.communicate()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,33 +12,9 @@ import tensorflow as tf
 from orchestrator.estimator import RunConfig, TrainSpec
 from orchestrator.experiments import digits
 from orchestrator.experiments.experiment import Experiment
+from tests.integration.brake import Brake
 
 prepare_data = digits.prepare_data
-
-
-class Brake(tf.compat.v1.train.SessionRunHook):
-    """Each step takes a while, until the file `release` is there.
-
-    Beside that file, `first-steps-TASK` gets a line with the global step at
-    which each session of a task began.
-    """
-
-    def __init__(self, release: Path, seconds: float) -> None:
-        self._release = release
-        self._seconds = seconds
-        self._released = False
-
-    def after_create_session(self, session: Any, coord: Any) -> None:
-        """Notes where training begins."""
-        step = session.run(tf.compat.v1.train.get_global_step())
-        with self._release.with_name(f"first-steps-{os.environ['ORCHESTRATOR_TASK']}").open("a") as stream:
-            stream.write(f"{step}\n")
-
-    def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Sleeps, unless released."""
-        self._released = self._released or self._release.exists()
-        if not self._released:
-            time.sleep(self._seconds)
 
 
 class Breakage(tf.compat.v1.train.SessionRunHook):
@@ -55,11 +30,11 @@ class Breakage(tf.compat.v1.train.SessionRunHook):
             raise ValueError("this record is broken")
 
 
-def slow(config: RunConfig, max_steps: int, release: str, step_seconds: float = 0.05) -> Experiment:
-    """Digits whose steps take `step_seconds` until the file `release` exists."""
+def slow(config: RunConfig, max_steps: int, release: str) -> Experiment:
+    """Digits that are held back until the file `release` exists."""
     made = digits.experiment(config, max_steps=max_steps)
     spec = made.train_spec
-    hooks = [*(spec.hooks or ()), Brake(Path(release), step_seconds)]
+    hooks = [*(spec.hooks or ()), Brake(Path(release))]
     return replace(made, train_spec=TrainSpec(spec.input_fn, max_steps=spec.max_steps, hooks=hooks))
 
 

@@ -146,7 +146,6 @@ class Launched:
         wait_until(
             lambda: not processes_of_run(self.run_dir.path),
             lambda: f"end of {processes_of_run(self.run_dir.path)}",
-            limit=60,
         )
 
 

@@ -20,6 +20,7 @@ from orchestrator.launch.supervisor import Supervisor
 from orchestrator.testing import RecordingObserver
 from tests.integration.launched import Launched
 
+pytestmark = pytest.mark.timeout(900)
 TALKS = """\
 import time
 for i in range(4000):

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.integration import braked_cifar
 from tests.integration.launched import Launched
 from tests.warm_start import real_checkpoints as real
 
 pytest.importorskip("sklearn", reason="the digits come from scikit-learn")
 
+pytestmark = pytest.mark.timeout(900)
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "cluster_configs"
 ENV = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
@@ -70,11 +72,12 @@ def test_every_replica_starts_from_the_donors_weights(
     (tmp_path / "cluster.yaml").write_text(f"name: a\n{STRATEGIES[name]}")
     options = ["--warm-start", str(donor), "--exclude", "head", "--data-dir", str(data)]
     options += ["--experiment", "tests.integration.warm_started_digits:experiment"]
-    options += ["--set", f"params.place={tmp_path}", "--model-dir", str(tmp_path / "model")]
+    tasks, replicas = COPIES[name]
+    options += ["--set", f"params.place={tmp_path}", "--set", f"params.tasks={tasks}"]
+    options += ["--model-dir", str(tmp_path / "model")]
     with run(tmp_path, "cluster.yaml", *options) as launched:
         assert launched.wait() == 0, launched.output
         logs = [log.read_text() for log in launched.run_dir.logs.glob("*.log")]
-    tasks, replicas = COPIES[name]
     recorded = sorted(tmp_path.glob("*.npz"))
     assert len(recorded) == tasks
     for path in recorded:
@@ -95,17 +98,20 @@ def test_every_replica_starts_from_the_donors_weights(
 @real.needs_data
 def test_a_killed_chief_goes_on_from_its_own_checkpoint(tmp_path: Path) -> None:
     archive = real.DATA / "cifar10_jpeg_subset" / "cifar10_jpg_train3000_test1000.tar.gz"
-    options = ["--experiment", "examples.fine_tune_cifar:experiment", "--model-dir", str(tmp_path / "model")]
+    options = ["--experiment", "tests.integration.braked_cifar:experiment"]
+    options += ["--model-dir", str(tmp_path / "model")]
     options += ["--warm-start", str(real.MOBILENET_TF1), "--exclude", "Logits"]
-    options += ["--set", f"params.pictures={archive}", "--set", "params.max_steps=40"]
+    options += ["--set", f"params.pictures={archive}", "--set", f"params.release={tmp_path / 'release'}"]
     options += ["--set", "run_config.save_checkpoints_steps=10", "--set", "warm_start.trainable=Head"]
-    options += ["--set", "params.body_rate=0.0", "--set", "run_policy.restart_delay_seconds=0.2"]
+    options += ["--set", "run_policy.restart_delay_seconds=0.2"]
     with run(tmp_path, str(CONFIGS / "local.yaml"), *options) as launched:
         launched.wait_for_checkpoint(10)
         launched.kill_task("chief-0")
+        launched.wait_for("the second attempt", lambda state, _: state.attempt == 1)
+        (tmp_path / "release").touch()
         assert launched.wait() == 0, launched.output
         assert launched.restarts() == ["attempt"]
         assert launched.output.count(LOADED) == 1
         assert launched.output.count(NOT_AGAIN) == 1
-        assert launched.summary["global_step"] == 40
+        assert launched.summary["global_step"] == braked_cifar.MAX_STEPS
         assert launched.summary["metrics"]["accuracy"] > 0.35

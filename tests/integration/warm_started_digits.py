@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,14 @@ __all__ = ["experiment", "prepare_data"]
 
 
 class RecordWeights(v1.train.SessionRunHook):
-    """Writes every copy of every weight of the body, before the first step, to PLACE/TASK.npz."""
+    """Writes every copy of every weight of the body, before the first step, to PLACE/TASK.npz.
 
-    def __init__(self, path: Path) -> None:
+    Then it waits for the other tasks to do the same: none trains to the end before another has begun.
+    """
+
+    def __init__(self, path: Path, tasks: int) -> None:
         self._path = path
+        self._tasks = tasks
         self._reads: dict[str, Any] = {}
 
     def begin(self) -> None:
@@ -35,12 +40,17 @@ class RecordWeights(v1.train.SessionRunHook):
     def before_run(self, run_context: Any) -> None:
         if self._reads:
             values = run_context.session.run(self._reads)
-            np.savez(self._path, **values)
+            unfinished = self._path.with_suffix(".part")
+            with unfinished.open("wb") as stream:
+                np.savez(stream, **values)
+            unfinished.rename(self._path)
             self._reads = {}
+            while len(list(self._path.parent.glob("*.npz"))) < self._tasks:
+                time.sleep(0.05)
 
 
-def experiment(config: RunConfig, place: str, max_steps: int = 6) -> Experiment:
-    """`finetune` at learning rate 0."""
+def experiment(config: RunConfig, place: str, tasks: int, max_steps: int = 6) -> Experiment:
+    """`finetune` at learning rate 0, by so many training tasks."""
     made = fine_tune_digits.finetune(config, max_steps=max_steps, learning_rate=0.0)
-    hook = RecordWeights(Path(place) / f"{config.task_type}-{config.task_id}.npz")
+    hook = RecordWeights(Path(place) / f"{config.task_type}-{config.task_id}.npz", tasks)
     return dataclasses.replace(made, train_spec=made.train_spec._replace(hooks=(hook,)))

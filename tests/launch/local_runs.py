@@ -25,7 +25,7 @@ from orchestrator.launch.local import LocalLauncher
 from orchestrator.launch.process_tree import processes_of_run
 from orchestrator.launch.run_dir import RunDir
 
-LIMIT = 120.0
+LIMIT = 240.0
 """Seconds that anything here may take on a busy machine."""
 CHIEF = TaskId(TaskType.CHIEF, 0)
 WORKER = TaskId(TaskType.WORKER, 0)

@@ -58,7 +58,7 @@ def test_a_living_launcher_is_told_from_a_crashed_one(tmp_path: Path) -> None:
     other = ProcessIdentity.of(process.pid)
     assert other is not None
     assert other.alive()
-    process.communicate(b"\n", timeout=60)
+    process.communicate(b"\n", timeout=240)
     assert not other.alive()
     assert a_state(process=other).crashed
     assert not a_state(process=other, phase=RunPhase.SUCCEEDED).crashed
