@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.launch import completion, restart, uneven_data
 from orchestrator.launch.completion import Stage
+from orchestrator.launch.early_exit import EarlyExits
 from orchestrator.launch.incidents import failure_of, task_end
 from orchestrator.launch.job import Job
 from orchestrator.launch.oom import OomEvidence, OomWatch
@@ -51,6 +52,7 @@ class Judge:
         self._failed_at: dict[TaskId, float] = {}
         self._suspect_since: float | None = None
         self._oom = OomWatch()
+        self._early_exits = EarlyExits(job, table)
 
     def judge(self, now: float) -> list[Judgement]:
         """Decisions about the failures that are open, the first cause first.
@@ -58,6 +60,7 @@ class Judge:
         A decision about a whole attempt, or about the job, is the last of the
         list: it settles whatever else is open.
         """
+        self._early_exits.blame(now)
         failed = [row for row in self._table if _is_open(row)]
         found = [
             self._decide(row, self.end_of(row), now, victim=False, ends=())

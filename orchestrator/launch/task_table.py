@@ -63,6 +63,8 @@ class TaskRow:
     def state(self) -> TaskState:
         """What completion is told of it."""
         code = self.exit.code if self.exit is not None else None
+        if code == 0 and self.end_reason is not None:
+            code = 1  # it left too early
         return TaskState(self.task, self.running or self.restart_at is not None, code, self.given_up)
 
 
