@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument
-from orchestrator.estimator import loss_scaling
+from orchestrator.estimator import layer_names, loss_scaling
 from orchestrator.estimator.modes import ModeKeys
 from orchestrator.estimator.run_config import RunConfig
 from orchestrator.estimator.signatures import argument_names, describe
@@ -59,7 +59,11 @@ class Model:
                 f" Add 'labels' to {describe(self.model_fn)}."
             )
         arguments = {name: given[name] for name in given if name in names}
-        with trainable_only(*self._trainable(mode)), loss_scaling.around_model_fn(self.config, mode):
+        with (
+            trainable_only(*self._trainable(mode)),
+            loss_scaling.around_model_fn(self.config, mode),
+            layer_names.counted_anew(),
+        ):
             spec = self.model_fn(features=features, **arguments)
         if not isinstance(spec, EstimatorSpec):
             raise InvalidArgument(
