@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from orchestrator.cluster.records import TaskEnvironment
 from orchestrator.estimator import checkpoints
 from orchestrator.estimator.kept_graph import keeping_graph
 from orchestrator.estimator.pinned_step import StepPinnedSaver
@@ -122,6 +123,15 @@ class AgreedCheckpointSaver(CheckpointSaver):
             shutil.rmtree(self._checkpoint_dir, ignore_errors=True)
 
 
-def scratch_directory() -> str:
-    """Where a task writes what only the chief's model directory is to keep."""
-    return tempfile.mkdtemp(prefix="orchestrator-scratch-")
+def scratch_directory(environment: TaskEnvironment | None) -> str:
+    """Where a task writes what only the chief's model directory is to keep.
+
+    Under the launcher it lies in the run directory, so that a task that is
+    killed leaves nothing elsewhere; what an earlier start left is removed.
+    """
+    if environment is None:
+        return tempfile.mkdtemp(prefix="orchestrator-scratch-")
+    place = environment.records.directory / "scratch"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True, exist_ok=True)
+    return str(place)

@@ -158,7 +158,7 @@ def _savers(parts: TrainingParts, given: list[Hook], position_saving: list[Any])
         "others_step": config.num_ps_replicas > 0,
     }
     if parts.together:
-        directory = config.model_dir if parts.is_chief else scratch_directory()
+        directory = config.model_dir if parts.is_chief else scratch_directory(config.task_environment)
         listening = position_saving + (listeners if parts.is_chief else [])
         agreed = AgreedBackgroundCheckpointSaver if config.save_checkpoints_async else AgreedCheckpointSaver
         return [agreed(parts.position, directory, listeners=listening, scratch=not parts.is_chief, **common)]

@@ -12,7 +12,8 @@
 
     exit code or signal     what follows
     0                       the task is done; one that ends before its peers under a synchronous
-                            strategy, which then lose it, had too little data: the job stops
+                            strategy, which then lose it, had too little data: the job stops; one that
+                            ends in the middle of training, or a server that is still needed: restarted
     42, 143 (SIGTERM)       preempted: free of charge when the checkpoint has advanced since that start
     2                       wrong input: the job stops
     126, 127                the command cannot be started: the job stops
@@ -157,7 +158,8 @@ def why_hopeless(failure: Failure, history: Sequence[Failure]) -> str | None:
     if failure.hopeless is not None or failure.victim or failure.reason is not None:
         return failure.hopeless
     name = failure.error_name
-    before_first_step = failure.keeps_records and failure.step is None and not failure.stepped
+    steps = failure.keeps_records and failure.task.type is not TaskType.EVALUATOR
+    before_first_step = steps and failure.step is None and not failure.stepped
     at = "" if failure.step is None else f" at step {failure.step}"
     reasons = [
         (failure.user_error or failure.code == 2, "its input is wrong, so a restart would fail again"),
