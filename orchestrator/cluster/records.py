@@ -115,6 +115,8 @@ class ExitRecord:
     signal: int | None = None
     requested: bool = False
     """The launcher had asked the task to end."""
+    host_lost: str | None = None
+    """What became of the task's host, in words, where the task ended with it."""
 
 
 Record = TypeVar("Record", ProgressRecord, EvaluationRecord, FailureRecord, ExitRecord)

@@ -72,7 +72,24 @@ class PreparationExited:
     record: ExitRecord
 
 
-TaskEvent = TaskStarted | TaskOutput | TaskExited | LauncherNote | PreparationOutput | PreparationExited
+@dataclass(frozen=True)
+class TasksOutOfReach:
+    """The host of these tasks does not answer; their exits are told in any case, later."""
+
+    tasks: frozenset[TaskId]
+    out_of_reach: bool
+    """False: the host is back, and they are where they were."""
+
+
+TaskEvent = (
+    TaskStarted
+    | TaskOutput
+    | TaskExited
+    | TasksOutOfReach
+    | LauncherNote
+    | PreparationOutput
+    | PreparationExited
+)
 
 
 @dataclass(frozen=True)
@@ -165,3 +182,14 @@ class Launcher(Protocol):
 
     def close(self) -> None:
         """Ends whatever is left and frees ports and helper processes; may be called twice."""
+
+
+@runtime_checkable
+class Previewing(Protocol):
+    """A launcher whose `plan` acts on other machines."""
+
+    def preview(self, job: Job) -> LaunchPlan:
+        """The plan of the first attempt as far as it can be told without asking anybody.
+
+        What only a host can tell is a placeholder in angle brackets.
+        """

@@ -35,7 +35,9 @@ def encode_event(event: TaskEvent) -> tuple[Header, bytes]:
         return {"event": "note", "text": event.text, "passing": event.passing}, b""
     if isinstance(event, PreparationOutput):
         return {"event": "prep_output"}, event.text.encode()
-    return {"event": "prep_exited", "record": asdict(event.record)}, b""
+    if isinstance(event, PreparationExited):
+        return {"event": "prep_exited", "record": asdict(event.record)}, b""
+    raise TypeError(f"{event!r} is nothing that an agent tells")
 
 
 def decode_event(header: Header, payload: bytes) -> TaskEvent | None:
