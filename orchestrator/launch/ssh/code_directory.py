@@ -75,7 +75,7 @@ def read_code_directory(
     directory: Path,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    outcomes: Collection[Path] = (),
+    outcomes: Collection[str | Path] = (),
 ) -> CodeTree:
     """Reads a code directory.
 

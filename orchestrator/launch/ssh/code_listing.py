@@ -71,7 +71,7 @@ class Listing:
 
 
 def list_code(
-    top: Path, include: Sequence[str] = (), exclude: Sequence[str] = (), outcomes: Collection[Path] = ()
+    top: Path, include: Sequence[str] = (), exclude: Sequence[str] = (), outcomes: Collection[str | Path] = ()
 ) -> Listing:
     """Lists the code below `top`, a resolved directory.
 

@@ -1,0 +1,204 @@
+"""What a host has, and what it sees of the other hosts. Runs on the host; standard library only.
+
+Asked in three stages, each on all hosts before the next. `begin` looks around,
+leaves a file in the model directory and listens on a port; `look` looks for the
+files of the others and connects to their ports; `end` takes both away. They
+also end by themselves when nobody asks.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from orchestrator.errors import EnvironmentProblem
+from orchestrator.launch.device_shares import Machine
+from orchestrator.launch.node.model_dir_probe import ModelDirProbe
+
+TENSORFLOW_DISTRIBUTIONS = (
+    *("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu"),
+    *("tensorflow-rocm", "tensorflow-aarch64", "intel-tensorflow"),
+)
+KEPT_SECONDS = 180.0
+"""A probe that nobody ends goes away after so long."""
+ANSWER_SECONDS = 10.0
+"""For a name to be resolved, and for another host to answer."""
+_T = TypeVar("_T")
+_probes: dict[str, _Probe] = {}
+
+
+def gather(header: Mapping[str, Any], executable: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    """The answer to one stage; `executable` and `environ` are those that tasks will have.
+
+    Takes a while: to be called in a thread of its own. What the host lacks is
+    said in the answer; raises EnvironmentProblem when the stages come out of order.
+    """
+    token = str(header["token"])
+    if header["stage"] == "begin" and token.replace("-", "").isalnum():
+        probe = _Probe(token, ModelDirProbe(str(header["model_dir"]), token, executable))
+        _probes[token] = probe
+        return {**_machine(header, environ), **probe.begin(header.get("port"))}
+    if token not in _probes:
+        raise EnvironmentProblem("the check of this host has ended before. Start it again.")
+    probe = _probes[token]
+    if header["stage"] == "look":
+        return probe.look(header["others"])
+    del _probes[token]
+    probe.end()
+    return {}
+
+
+class _Probe:
+    """What one token stands for on this host: a file, and a port that answers with the token."""
+
+    def __init__(self, token: str, model_dir: ModelDirProbe) -> None:
+        self._token = token
+        self._model_dir = model_dir
+        self._listener: socket.socket | None = None
+        self._ended = threading.Event()
+        self._server = threading.Thread(target=self._serve, daemon=True)
+
+    def begin(self, port: int | None) -> dict[str, Any]:
+        """Leaves the file and listens, on `port` where one is declared."""
+        found: dict[str, Any] = {"port": None, "port_error": None}
+        try:
+            self._listener = socket.create_server(("", port or 0), backlog=64, reuse_port=False)
+            found["port"] = self._listener.getsockname()[1]
+        except OSError as error:
+            found["port_error"] = os.strerror(error.errno) if error.errno else str(error)
+        found["model_dir"] = self._model_dir.leave()
+        self._server.start()
+        return found
+
+    def look(self, others: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """`others` are host -> {address, port, token}; None for what is reached or seen, else why not."""
+        reached = in_parallel({name: _caller(other) for name, other in others.items()})
+        return {"reached": reached, "seen": self._model_dir.look([o["token"] for o in others.values()])}
+
+    def end(self) -> None:
+        """Takes away file and port; may be called twice."""
+        self._ended.set()
+        if threading.current_thread() is not self._server:
+            self._server.join(ANSWER_SECONDS)  # a port stays open while somebody waits on it
+        if self._listener is not None:
+            self._listener.close()
+        self._model_dir.take_away()
+
+    def _serve(self) -> None:
+        end = time.monotonic() + KEPT_SECONDS
+        if self._listener is not None:
+            self._listener.settimeout(0.5)
+        while not self._ended.is_set() and time.monotonic() < end:
+            try:
+                if self._listener is None:
+                    self._ended.wait(0.5)
+                    continue
+                connection, _ = self._listener.accept()
+                with connection:
+                    connection.sendall(self._token.encode())
+            except OSError:
+                continue  # nobody called, the caller went away, or the end
+        self.end()
+
+
+def in_parallel(
+    questions: Mapping[str, Callable[[], _T]], limit: float = 2 * ANSWER_SECONDS
+) -> dict[str, Any]:
+    """The answers by name; a text where there is none in time or at all."""
+    answers: dict[str, Any] = dict.fromkeys(questions, f"no answer in {limit:g} s")
+    threads = []
+    for name, question in questions.items():
+
+        def ask(name: str = name, question: Callable[[], _T] = question) -> None:
+            try:
+                answers[name] = question()
+            except OSError as error:
+                answers[name] = error.strerror or str(error)
+
+        threads.append(threading.Thread(target=ask, daemon=True))
+        threads[-1].start()
+    end = time.monotonic() + limit
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return dict(answers)
+
+
+def _machine(header: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    machine = Machine.look(environ)
+    pages = os.sysconf("SC_PAGE_SIZE")
+    return {
+        "hostname": socket.gethostname(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "executable": sys.executable,
+        "tensorflow": _tensorflow(),
+        "packages": {name: version(name, module) for name, module in header.get("packages", [])},
+        "cpus": machine.cores,
+        "gpus": list(machine.gpus),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * pages,
+        "available_bytes": _available_bytes(),
+        "names": in_parallel({name: _resolver(name) for name in header.get("names", [])}),
+    }
+
+
+def version(distribution: str, module: str) -> str | None:
+    """What is installed of a package: its version, `?` where it has none, None where it is not there."""
+    importlib.invalidate_caches()
+    try:
+        if importlib.util.find_spec(module) is None:
+            return None
+    except (ImportError, ValueError):
+        return None
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "?"
+
+
+def _tensorflow(distributions: Sequence[str] = TENSORFLOW_DISTRIBUTIONS) -> str | None:
+    known = (version(distribution, "tensorflow") for distribution in distributions)
+    found = list(dict.fromkeys(text for text in known if text is not None))
+    return next((text for text in found if text != "?"), found[0] if found else None)
+
+
+def _available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Memory that new processes can have now."""
+    try:
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _resolver(name: str) -> Callable[[], list[str]]:
+    def resolve() -> list[str]:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+    return resolve
+
+
+def _caller(other: Mapping[str, Any]) -> Callable[[], str | None]:
+    """Calls another host's port; what answers there must be that host."""
+
+    def call() -> str | None:
+        with socket.create_connection(
+            (other["address"], other["port"]), timeout=ANSWER_SECONDS
+        ) as connection:
+            answer = b""
+            while len(answer) < 256 and (more := connection.recv(256)):
+                answer += more
+        return None if answer.decode(errors="replace") == other["token"] else "another machine answers there"
+
+    return call
