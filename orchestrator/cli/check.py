@@ -71,6 +71,8 @@ def findings(resolved: ResolvedJob, options: JobOptions) -> Iterator[Finding]:
     yield machine.python()
     yield machine.tensorflow(job.command, is_experiment=job.is_experiment)
     yield from _plan(resolved)
+    if job.isolated:
+        yield machine.isolation()
     yield machine.writable("model dir", job.model_dir, "--model-dir")
     yield _run_dir(resolved)
     if job.data_dir is not None or job.prepare_command is not None:

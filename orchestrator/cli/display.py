@@ -90,7 +90,9 @@ class PlainDisplay:
     def event(self, event: RunEvent) -> None:
         """Says what people should know as it happens."""
         if event.kind is EventKind.RUN_STARTED:
-            self.say(progress_text.ports_line(event.data.get("addresses", ())))
+            told = event.data
+            isolated = bool(told.get("isolated"))
+            self.say(progress_text.ports_line(told.get("addresses", ()), isolated=isolated))
         elif event.kind in IMPORTANT:
             self.say(f"[{event.text}]", "yellow")
 

@@ -197,6 +197,7 @@ def _job(
         env=config.env,
         secret_env=config.secret_env,
         start_method=_START_METHODS[start_method] if start_method else None,
+        isolated=config.security == "isolated",
         prepare_command=prepare if target is not None and target.prepares_data else None,
         is_experiment=target is not None,
         policy=_policy(config.run_policy),

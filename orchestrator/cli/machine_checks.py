@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from orchestrator.cluster.quantity import format_size
+from orchestrator.launch import private_network
 from orchestrator.launch.job import Job, TaskRequest
 from orchestrator.launch.summary import shown_path
 
@@ -146,6 +147,14 @@ def gpus(job: Job) -> Finding:
     return Finding(
         "gpus", True, f"{declared} declared, {visible} visible" if declared else f"{visible} visible"
     )
+
+
+def isolation() -> Finding:
+    """Whether the kernel lets tasks have a network of their own."""
+    refused = private_network.why_refused()
+    if refused is not None:
+        return Finding("isolation", False, f"no private network: {refused}. Or remove 'security: isolated'.")
+    return Finding("isolation", True, "tasks have a private network that nothing outside can reach")
 
 
 def visible_gpus(driver: Path = Path("/proc/driver/nvidia/gpus"), devices: Path = Path("/dev")) -> int:

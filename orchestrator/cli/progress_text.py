@@ -70,11 +70,13 @@ def hang_rule(job: Job) -> str:
     return limits if job.is_experiment else f"{limits}; a task that writes no progress record is not watched"
 
 
-def ports_line(addresses: Sequence[str]) -> str:
+def ports_line(addresses: Sequence[str], *, isolated: bool = False) -> str:
     """Which ports are open to whom."""
     if not addresses:
         return _line("ports", "none")
     ports = ", ".join(address.rsplit(":", 1)[-1] for address in addresses)
+    if isolated:
+        return _line("ports", f"{ports}: in a private network, open to the tasks alone")
     return _line("ports", f"{ports}: on every interface, open to anybody")
 
 

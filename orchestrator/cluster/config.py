@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
@@ -218,6 +218,11 @@ class ClusterConfig(Section):
         strict=False,
         description="Names of variables whose values are never shown, beside those named like TOKEN, SECRET,"
         " PASSWORD, KEY or CREDENTIAL.",
+    )
+    security: Literal["open", "isolated"] = Field(
+        default="open",
+        description="open: the ports of a cluster are open to anybody who reaches this machine. isolated: all"
+        " tasks are in a private network that nothing outside can reach (launcher local).",
     )
     logs: Annotated[LogSection, NullIsEmpty] = Field(
         default_factory=LogSection, description="The logs of tasks."

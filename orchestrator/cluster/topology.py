@@ -36,6 +36,7 @@ def mistakes(config: ClusterConfig, *, for_command: bool) -> list[Mistake]:
             *_style_mistakes(config, tasks, for_command),
             *_restart_mistakes(config),
         ]
+    found += _security_mistakes(config)
     return [*found, *_host_mistakes(config, tasks), *_ssh_mistakes(config, tasks)]
 
 
@@ -179,6 +180,15 @@ def _restart_mistakes(config: ClusterConfig) -> Iterator[Mistake]:
                 " collectives of all"
                 " others. Write 'attempt', or remove it.",
             )
+
+
+def _security_mistakes(config: ClusterConfig) -> Iterator[Mistake]:
+    if config.security == "isolated" and config.launcher != "local":
+        yield Mistake(
+            ("security",),
+            f"'isolated' is a private network on one machine, and cannot be kept by 'launcher:"
+            f" {config.launcher}'. Remove it, or write 'launcher: local'.",
+        )
 
 
 def _host_mistakes(config: ClusterConfig, tasks: Sections) -> Iterator[Mistake]:

@@ -132,6 +132,8 @@ class Job:
     """Variables whose values are never shown, beside those whose names say so."""
     start_method: StartMethod | None = None
     """None: fork where no GPU is visible, exec where one is."""
+    isolated: bool = False
+    """All processes of the job have a private network, which nothing outside can reach."""
     prepare_command: tuple[str, ...] | None = None
     """Run once, to its end, before the tasks start (data preparation)."""
     is_experiment: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from orchestrator.cluster import tf_config
@@ -10,6 +10,7 @@ from orchestrator.cluster.records import ENV_DATA_DIR, ENV_MODEL_DIR, ENV_RUN_DI
 from orchestrator.cluster.spec import ClusterSpec
 from orchestrator.cluster.task import TaskId
 from orchestrator.errors import ConfigError
+from orchestrator.launch import private_network
 from orchestrator.launch.device_shares import VISIBLE_GPUS, Machine, shares
 from orchestrator.launch.job import Job, LaunchPlan, StartMethod, TaskPlan
 from orchestrator.launch.ports import REUSE_PORT_VARIABLE
@@ -111,7 +112,7 @@ def make_plan(
         command = job.tasks[task.type].command or job.command
         start = choose(wanted_method(job), command, {**inherited(environ), **env}, parent)
         plans.append(_task_plan(job, task, env, start, addresses.get(task)))
-    return LaunchPlan(job, attempt, cluster, tuple(plans), "local", notes=(*_notes(environ), *notes))
+    return LaunchPlan(job, attempt, cluster, tuple(plans), "local", notes=(*_notes(job, environ), *notes))
 
 
 def _not_chosen(share: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
@@ -161,9 +162,10 @@ def _places(job: Job) -> dict[str, str]:
     return {} if job.data_dir is None else {TFDS_DATA_DIR: job.data_dir}
 
 
-def _notes(environ: Mapping[str, str]) -> tuple[str, ...]:
+def _notes(job: Job, environ: Mapping[str, str]) -> Iterator[str]:
     if tf_config.VARIABLE in environ:
-        return (
-            "TF_CONFIG of the environment is not passed on: each task gets its own, a lone one gets none",
-        )
-    return ()
+        yield "TF_CONFIG of the environment is not passed on: each task gets its own, a lone one gets none"
+    if job.isolated:
+        missing = private_network.why_no_way_out()
+        way = f"through {private_network.RELAY}" if missing is None else f"none: {missing}"
+        yield f"tasks have a network of their own; connections from it to the outside: {way}"

@@ -9,6 +9,7 @@ servers that do not set it, cannot.
 from __future__ import annotations
 
 import errno
+import itertools
 import socket
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from orchestrator.errors import PortError
 
 REUSE_PORT_VARIABLE = "TF_GRPC_REUSE_PORT"
 """Set to 1 for every task whose port is held."""
+FIRST_PRIVATE = 20000
+"""The first port that is given in a private network."""
 _LISTEN = "0A"
 _ATTEMPTS = 20
 
@@ -92,6 +95,36 @@ class PortHolder:
             f"no port can be held for {task}: {_ATTEMPTS} ports in a row turned out to be listened on."
             " Stop what listens there, or declare the task's host as 127.0.0.1:PORT."
         )
+
+
+class PrivatePorts:
+    """Ports in a private network: nobody else is there, so that none needs to be held.
+
+    Numbers below those that the kernel gives to outgoing connections.
+    """
+
+    def __init__(self) -> None:
+        self._given: dict[TaskId, int] = {}
+
+    def hold(self, task: TaskId, declared: int | None = None) -> int:
+        """The port of `task`: `declared`, the one it has, or the first that no other task has."""
+        if declared is not None:
+            self._given[task] = declared
+        elif task not in self._given:
+            taken = set(self._given.values())
+            self._given[task] = next(port for port in itertools.count(FIRST_PRIVATE) if port not in taken)
+        return self._given[task]
+
+    def taken(self, tasks: Collection[TaskId]) -> Mapping[TaskId, int]:
+        """None ever is."""
+        return {}
+
+    def give_up(self, task: TaskId) -> None:
+        """The next `hold` finds another port."""
+        self._given.pop(task, None)
+
+    def close(self) -> None:
+        """Nothing needs to be closed."""
 
 
 def _bind_declared(task: TaskId, port: int, listened: Collection[int]) -> socket.socket:

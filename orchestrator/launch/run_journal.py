@@ -74,7 +74,9 @@ class RunJournal:
         self.plan(plan)
         serving = [task for task in plan.tasks if task.task.type is not TaskType.EVALUATOR]
         addresses = [task.address for task in serving if task.address and plan.cluster is not None]
-        self.event(EventKind.RUN_STARTED, text, model_dir=job.model_dir, addresses=addresses)
+        self.event(
+            EventKind.RUN_STARTED, text, model_dir=job.model_dir, addresses=addresses, isolated=job.isolated
+        )
         for note in plan.notes:
             self.note(note)
         self.save()

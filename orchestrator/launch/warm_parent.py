@@ -13,6 +13,8 @@ Messages to it:
 Messages from it:
   ready   seconds, unfit (why it will not fork, or null)
   import_failed  reason
+  not_isolated   reason (there is no private network, although asked for; it leaves)
+  no_way_out     reason (the private network has no connection to the outside)
   started id, pid, fork, why (why it was not forked although asked, or null)
   failed  id, reason
   exited  id, pid, status (as os.waitstatus_to_exitcode), time
@@ -38,6 +40,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.cluster.records import ENV_CONTROL_FD, ENV_RUN_DIR
+from orchestrator.launch import private_network
 from orchestrator.launch.control_channel import ControlChannel, Message
 from orchestrator.launch.fork_fitness import python_threads, thread_names, why_unfit
 from orchestrator.launch.forked_task import ForkedTask, become
@@ -272,14 +275,30 @@ class WarmParent:
             print(f"process {entry.pid} does not die", file=sys.stderr)
 
 
+def _isolate(channel: ControlChannel) -> bool:
+    """Enters a private network, and says how that went. To be called while there is one thread."""
+    try:
+        no_way_out = private_network.enter_with_relay()
+    except OSError as error:
+        channel.send({"event": "not_isolated", "reason": private_network.refusal(error)})
+        return False
+    if no_way_out is not None:
+        channel.send({"event": "no_way_out", "reason": no_way_out})
+    return True
+
+
 def main(arguments: list[str], module_path: tuple[str, ...]) -> int:
     """Runs the warm parent to its end; the exit code is 1 when the import failed."""
     parser = argparse.ArgumentParser(prog="warm_parent")
     parser.add_argument("--channel-fd", type=int, required=True)
     parser.add_argument("--launcher", type=int, required=True)
     parser.add_argument("--import", dest="modules", action="append", default=[])
+    parser.add_argument("--isolated", action="store_true")
     parser.add_argument("room", nargs="?", help="blanks: room for the command lines of forked tasks")
     options = parser.parse_args(arguments)
+    channel = ControlChannel(socket.socket(fileno=options.channel_fd))
+    if options.isolated and not _isolate(channel):
+        return 1
     try:
         die_with_parent(options.launcher, signal.SIGTERM)
     except ProcessLookupError:
@@ -287,7 +306,6 @@ def main(arguments: list[str], module_path: tuple[str, ...]) -> int:
     adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    channel = ControlChannel(socket.socket(fileno=options.channel_fd))
     parent = WarmParent(channel, Path(os.environ[ENV_RUN_DIR]), options.launcher, module_path)
     if not parent.warm_up(options.modules):
         return 1

@@ -56,6 +56,7 @@ class WarmParentLink:
         modules: Sequence[str],
         log_path: Path,
         interpreter: str = sys.executable,
+        isolated: bool = False,
     ) -> None:
         self._run_dir = run_dir
         self.state = LinkState.STARTING
@@ -66,7 +67,8 @@ class WarmParentLink:
         self.output = OutputPipe(LogFile(log_path))
         self._channel, theirs = channel_pair()
         command = [interpreter, "-c", _BOOT, str(_PACKAGE_ROOT), "--channel-fd", str(theirs.fileno())]
-        command += ["--launcher", str(os.getpid()), *(f"--import={name}" for name in modules), TITLE_ROOM]
+        command += ["--launcher", str(os.getpid()), *(f"--import={name}" for name in modules)]
+        command += [*(["--isolated"] if isolated else []), TITLE_ROOM]
         try:
             self._process = subprocess.Popen(
                 command,
