@@ -121,7 +121,10 @@ def test_the_evaluator_has_a_budget_of_its_own_and_never_fails_the_job() -> None
     spent_by_evaluator = [killed("evaluator-0")] * 3
     assert judge(killed("evaluator-0"), history=spent_by_evaluator).action is Action.LEAVE
     assert judge(killed("worker-0"), history=spent_by_evaluator).action is Action.RESTART_TASK
-    assert judge(raised("evaluator-0", "ValueError")).action is Action.LEAVE
+    assert judge(raised("evaluator-0", "ValueError")).action is Action.RESTART_TASK
+    assert judge(
+        raised("evaluator-0", "ValueError"), history=[raised("evaluator-0", "ValueError")] * 2
+    ).action is (Action.LEAVE)
 
 
 @pytest.mark.parametrize(
