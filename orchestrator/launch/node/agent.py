@@ -145,7 +145,7 @@ class Agent:
                 "instance": self._instance,
                 "received": self._received,
                 "ending": self._ending is not None,
-                "time": now,
+                "clock": now,
                 **describe_host(self._places, self._package, self._environ),
             }
         )
@@ -158,7 +158,9 @@ class Agent:
         if number is not None and number <= self._received:
             return  # was done before the connection broke
         if do == "heartbeat" and self._connection is not None:
-            self._connection.send({"event": "alive", "received": self._received, "time": now})
+            self._connection.send(
+                {"event": "alive", "received": self._received, "time": time.time(), "clock": now}
+            )
         elif do == "acknowledge":
             self._outbox.acknowledge(int(header["sequence"]))
         elif do == "close":

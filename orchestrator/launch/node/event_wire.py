@@ -23,7 +23,10 @@ from orchestrator.launch.node.frames import Header
 
 
 def encode_event(event: TaskEvent) -> tuple[Header, bytes]:
-    """The header, `event` among its keys, and the payload."""
+    """The header, `event` among its keys, and the payload.
+
+    Raises TypeError for what is never told of a single machine.
+    """
     if isinstance(event, TaskStarted):
         how = {"pid": event.pid, "method": str(event.start_method), "why": event.why}
         return {"event": "started", "task": str(event.task), **how}, b""
@@ -37,7 +40,7 @@ def encode_event(event: TaskEvent) -> tuple[Header, bytes]:
         return {"event": "prep_output"}, event.text.encode()
     if isinstance(event, PreparationExited):
         return {"event": "prep_exited", "record": asdict(event.record)}, b""
-    raise TypeError(f"{event!r} is nothing that an agent tells")
+    raise TypeError(f"{type(event).__name__} is told by no host")
 
 
 def decode_event(header: Header, payload: bytes) -> TaskEvent | None:

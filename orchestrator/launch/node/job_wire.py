@@ -6,7 +6,7 @@ checked, by the constructors.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -30,47 +30,13 @@ Plain = dict[str, Any]
 
 def encode_job(job: Job) -> Plain:
     """Everything about a job; `decode_job` gives an equal one."""
-    return {
-        "name": job.name,
-        "tasks": {str(kind): asdict(request) for kind, request in job.tasks.items()},
-        "command": list(job.command),
-        "strategy": str(job.strategy),
-        "run_dir": str(job.run_dir),
-        "working_dir": str(job.working_dir),
-        "model_dir": job.model_dir,
-        "data_dir": job.data_dir,
-        "env": dict(job.env),
-        "secret_env": list(job.secret_env),
-        "start_method": None if job.start_method is None else str(job.start_method),
-        "prepare_command": None if job.prepare_command is None else list(job.prepare_command),
-        "is_experiment": job.is_experiment,
-        "launcher_options": dict(job.launcher_options),
-        "policy": _encode_policy(job.policy),
-        "log_limits": asdict(job.log_limits),
-    }
+    plain = {field.name: getattr(job, field.name) for field in fields(job)}
+    return {name: _ENCODERS[name](value) if name in _ENCODERS else value for name, value in plain.items()}
 
 
 def decode_job(value: Mapping[str, Any]) -> Job:
     """The job of `encode_job`. Raises KeyError, TypeError or ValueError for anything else."""
-    start, prepare = value["start_method"], value["prepare_command"]
-    return Job(
-        name=value["name"],
-        tasks={TaskType(kind): _decode_request(request) for kind, request in value["tasks"].items()},
-        command=tuple(value["command"]),
-        strategy=StrategyKind(value["strategy"]),
-        run_dir=Path(value["run_dir"]),
-        working_dir=Path(value["working_dir"]),
-        model_dir=value["model_dir"],
-        data_dir=value["data_dir"],
-        env=value["env"],
-        secret_env=tuple(value["secret_env"]),
-        start_method=None if start is None else StartMethod(start),
-        prepare_command=None if prepare is None else tuple(prepare),
-        is_experiment=value["is_experiment"],
-        launcher_options=value["launcher_options"],
-        policy=_decode_policy(value["policy"]),
-        log_limits=LogLimits(**value["log_limits"]),
-    )
+    return Job(**{name: _DECODERS[name](part) if name in _DECODERS else part for name, part in value.items()})
 
 
 def encode_plan(plan: LaunchPlan, tasks: Collection[TaskId] | None = None) -> Plain:
@@ -143,3 +109,32 @@ def _decode_policy(value: Mapping[str, Any]) -> RunPolicy:
     hang_limits = HangLimits(**plain.pop("hang_seconds"))
     restart = {TaskType(kind): choice for kind, choice in plain.pop("restart").items()}
     return RunPolicy(**plain, hang_seconds=hang_limits, restart=restart)
+
+
+_ENCODERS: Mapping[str, Callable[[Any], Any]] = {
+    "tasks": lambda tasks: {str(kind): asdict(request) for kind, request in tasks.items()},
+    "command": list,
+    "strategy": str,
+    "run_dir": str,
+    "working_dir": str,
+    "env": dict,
+    "secret_env": list,
+    "start_method": lambda method: None if method is None else str(method),
+    "prepare_command": lambda command: None if command is None else list(command),
+    "launcher_options": dict,
+    "policy": _encode_policy,
+    "log_limits": asdict,
+}
+"""Fields of a job that are not plain JSON as they stand."""
+_DECODERS: Mapping[str, Callable[[Any], Any]] = {
+    "tasks": lambda tasks: {TaskType(kind): _decode_request(request) for kind, request in tasks.items()},
+    "command": tuple,
+    "strategy": StrategyKind,
+    "run_dir": Path,
+    "working_dir": Path,
+    "secret_env": tuple,
+    "start_method": lambda method: None if method is None else StartMethod(method),
+    "prepare_command": lambda command: None if command is None else tuple(command),
+    "policy": _decode_policy,
+    "log_limits": lambda limits: LogLimits(**limits),
+}

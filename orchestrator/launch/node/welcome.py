@@ -31,6 +31,6 @@ def describe_host(places: Places, package: Path, environ: Mapping[str, str]) -> 
         "cpus": machine.cores,
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "gpus": list(machine.gpus),
-        "wall_time": time.time(),
+        "time": time.time(),
         "environ": dict(environ),
     }

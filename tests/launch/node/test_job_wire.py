@@ -28,7 +28,9 @@ HOSTILE = "a b,'c' \"$HOME\" `id`\n\t\\ é \udcff"
 
 def everything_set() -> Job:
     """A job without a field that has its default."""
+    switches = {field.name: True for field in fields(Job) if field.default is False}
     return Job(
+        **switches,
         name="digits",
         tasks={
             TaskType.CHIEF: TaskRequest(1, ("h1:2222",), {"A": HOSTILE}, 1.5, 1 << 30, 2, ("run", HOSTILE)),
@@ -44,7 +46,6 @@ def everything_set() -> Job:
         secret_env=("B",),
         start_method=StartMethod.EXEC,
         prepare_command=("prepare", HOSTILE),
-        is_experiment=True,
         launcher_options={"hosts": ["h1", {"name": "h2", "cpus": 8}]},
         policy=RunPolicy(
             7,
