@@ -119,6 +119,7 @@ def resolve(
         file.refuse(target.param_mistakes(config.params))
         if need_packages:
             experiment_target.require_packages(target)
+    _require_shared_place(options, config)
     run_dir = _run_dir(options.run_dir, config.name, working_dir, now or datetime.now(timezone.utc))
     job = _job(options, config, target, run_dir, working_dir)
     if target is not None and config.warm_start is not None:
@@ -135,6 +136,15 @@ def _check_launcher(file: ConfigFile, config: ClusterConfig) -> None:
     if config.launcher not in known:
         hint = near_miss(config.launcher, known) or f" There are {', '.join(known)}."
         file.refuse([Mistake(("launcher",), f"'{config.launcher}' is not known.{hint}")])
+
+
+def _require_shared_place(options: JobOptions, config: ClusterConfig) -> None:
+    """On several hosts a directory of this machine, taken by default, would be another one on each."""
+    if config.launcher == "ssh" and options.model_dir is None and config.run_config.model_dir is None:
+        raise ConfigError(
+            f"{options.config}: the ssh launcher needs a model directory that every host sees. Give"
+            " --model-dir, or write 'run_config: {model_dir: /shared/models/NAME}'; a URL will do, too."
+        )
 
 
 def _check_command(
@@ -202,6 +212,7 @@ def _job(
         is_experiment=target is not None,
         policy=_policy(config.run_policy),
         log_limits=LogLimits(config.logs.max_size, config.logs.keep),
+        launcher_options=config.ssh.model_dump() if config.launcher == "ssh" else {},
     )
 
 

@@ -22,13 +22,16 @@ from orchestrator.cli.arguments import (
     command_of,
 )
 from orchestrator.cli.job_options import JobOptions, ResolvedJob, resolve
+from orchestrator.cluster.records import ENV_RUN_DIR
 from orchestrator.cluster.tf_config import VARIABLE
 from orchestrator.launch.job import LaunchPlan, TaskPlan
+from orchestrator.launch.launcher import Previewing
 from orchestrator.launch.registry import make_launcher
 from orchestrator.launch.run_state import plan_as_json
 from orchestrator.launch.summary import shown_path
 
 PORTS_NOTE = "nothing was started or written; the ports are examples, free a moment ago"
+HOSTS_NOTE = "nothing was started or written, and no host was asked; what stands in <> only hosts can tell"
 _LABEL_WIDTH = 12
 
 
@@ -61,6 +64,8 @@ def planned(resolved: ResolvedJob) -> LaunchPlan:
     """The plan of the first attempt; the ports it held are free again. Raises as `Launcher.plan`."""
     launcher = make_launcher(resolved.config.launcher, resolved.job.run_dir)
     try:
+        if isinstance(launcher, Previewing):
+            return launcher.preview(resolved.job)
         return launcher.plan(resolved.job, 0)
     finally:
         launcher.close()
@@ -87,7 +92,7 @@ def as_plain(resolved: ResolvedJob, plan: LaunchPlan) -> dict[str, Any]:
         "run_dir": str(job.run_dir),
         "prepare_command": list(job.prepare_command) if job.prepare_command else None,
         "experiment": job.masker().plain(resolved.experiment),
-        "notes": [*resolved.notes, *plan.notes, PORTS_NOTE],
+        "notes": [*resolved.notes, *plan.notes, _last_note(plan)],
     }
 
 
@@ -108,8 +113,13 @@ def describe(resolved: ResolvedJob, plan: LaunchPlan) -> Iterator[Text]:
             task, {} if len(plan.tasks) == 1 else shared, len(plan.tasks) == 1 or not same_command
         )
     yield Text()
-    for note in (*resolved.notes, *plan.notes, PORTS_NOTE):
+    for note in (*resolved.notes, *plan.notes, _last_note(plan)):
         yield Text("note: ", style="yellow").append(note, style="none")
+
+
+def _last_note(plan: LaunchPlan) -> str:
+    asked = any(task.env[ENV_RUN_DIR] == str(plan.job.run_dir) for task in plan.tasks)
+    return PORTS_NOTE if asked else HOSTS_NOTE
 
 
 def _header(resolved: ResolvedJob, plan: LaunchPlan) -> Iterator[Text]:

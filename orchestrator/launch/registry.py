@@ -11,9 +11,12 @@ from orchestrator.errors import ConfigError, EnvironmentProblem, near_miss
 from orchestrator.launch.launcher import Launcher
 
 GROUP = "orchestrator.launchers"
-"""Entry-point group: a class that is called with the run directory and the launcher options of the job."""
+"""Entry-point group: a class that is called with the run directory; the job that it plans has its options."""
 
-_BUILT_IN = {"local": "orchestrator.launch.local:LocalLauncher"}
+_BUILT_IN = {
+    "local": "orchestrator.launch.local:LocalLauncher",
+    "ssh": "orchestrator.launch.ssh.launcher:SshLauncher",
+}
 
 
 def known_launchers() -> tuple[str, ...]:

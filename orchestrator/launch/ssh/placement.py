@@ -1,0 +1,130 @@
+"""On which host each task runs: pure, given what the hosts have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.cluster.task import TaskId
+from orchestrator.errors import ConfigError
+from orchestrator.launch.job import Job
+from orchestrator.launch.local_plan import all_tasks
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What one host has for tasks; None where that is not known."""
+
+    host: str
+    cpus: float | None = None
+    gpus: int | None = None
+
+
+@dataclass(frozen=True)
+class Declared:
+    """Where the cluster file puts a task, and on which port; None where it leaves that open."""
+
+    host: str | None = None
+    port: int | None = None
+
+
+@dataclass
+class _Load:
+    """What one host has been given so far."""
+
+    capacity: Capacity
+    cpus: float
+    trainers: int = 0
+    gpus_taken: int = 0
+    demand: float = 0.0
+    tasks: list[TaskId] = field(default_factory=list)
+
+    def take(self, task: TaskId, job: Job) -> None:
+        request = job.tasks[task.type]
+        self.tasks.append(task)
+        self.trainers += task.trains
+        self.gpus_taken += request.gpus or 0
+        self.demand += _demand(job, task)
+
+    @property
+    def gpus_left(self) -> float:
+        """Infinite where it is not known."""
+        return float("inf") if self.capacity.gpus is None else self.capacity.gpus - self.gpus_taken
+
+
+def declared(job: Job, task: TaskId) -> Declared:
+    """What the `hosts` of a task's type say of it. Raises ConfigError for a port that is none."""
+    hosts = job.tasks[task.type].hosts
+    if task.index >= len(hosts):
+        return Declared()
+    host, bracket, rest = hosts[task.index].rpartition("]") if "]" in hosts[task.index] else ("", "", "")
+    if not bracket:
+        host, _, port = hosts[task.index].partition(":")
+    else:
+        host, port = host + bracket, rest.lstrip(":")
+    if not port:
+        return Declared(host)
+    if not (port.isdigit() and 0 < int(port) < 65536):
+        raise ConfigError(f"{task}: '{port}' is not a port; write {host}:PORT with a number from 1 to 65535.")
+    return Declared(host, int(port))
+
+
+def place(job: Job, hosts: Sequence[Capacity]) -> dict[TaskId, str]:
+    """The host of every task.
+
+    Tasks stand where they are declared; the others are spread so that no host
+    has much more to do than another, for its size: training tasks by GPUs where
+    there are any, all others by cores. Raises ConfigError when GPUs that a task
+    asks for are nowhere left, and when there is no host for it.
+    """
+    sizes = _sizes(hosts)
+    loads = {host.host: _Load(host, sizes[host.host]) for host in hosts}
+    placed: dict[TaskId, str] = {}
+    for task in all_tasks(job):
+        host = declared(job, task).host
+        if host is not None:
+            placed[task] = host
+            if host not in loads:
+                raise ConfigError(f"{task} is declared on {host}, and that host cannot be used.")
+            loads[host].take(task, job)
+    for task in _most_demanding_first(job):
+        if task not in placed:
+            placed[task] = _choose(job, task, list(loads.values()))
+            loads[placed[task]].take(task, job)
+    return {task: placed[task] for task in all_tasks(job)}
+
+
+def _most_demanding_first(job: Job) -> list[TaskId]:
+    """Those that ask for GPUs come first, the hungriest of them in front; then as tasks are shown."""
+    return sorted(all_tasks(job), key=lambda task: (-(job.tasks[task.type].gpus or 0), task))
+
+
+def _choose(job: Job, task: TaskId, loads: list[_Load]) -> str:
+    if not loads:
+        raise ConfigError(f"there is no host for {task}.")
+    wanted = job.tasks[task.type].gpus
+    fitting = [load for load in loads if load.gpus_left >= (wanted or 0)] if wanted else loads
+    if not fitting:
+        left = ", ".join(f"{load.capacity.host} {load.gpus_left:g}" for load in loads)
+        raise ConfigError(
+            f"{task} asks for {wanted} GPU{'s' * (wanted != 1)}, and no host has them left ({left})."
+            " Ask for fewer, or add hosts."
+        )
+    by_gpus = wanted is None and task.trains and any((load.capacity.gpus or 0) > 0 for load in loads)
+
+    def weight(load: _Load) -> tuple[float, float, int]:
+        gpus = max(0.0, load.gpus_left) if by_gpus else 1.0
+        crowd = (load.trainers + 1) / gpus if gpus else float("inf")
+        return (crowd if by_gpus else 0.0, (load.demand + _demand(job, task)) / load.cpus, len(load.tasks))
+
+    return min(fitting, key=weight).capacity.host  # of equals, the first as declared
+
+
+def _demand(job: Job, task: TaskId) -> float:
+    return job.tasks[task.type].cpus or 1.0
+
+
+def _sizes(hosts: Sequence[Capacity]) -> Mapping[str, float]:
+    """Cores by host; one that does not tell counts like the smallest that does."""
+    known = [host.cpus for host in hosts if host.cpus]
+    return {host.host: host.cpus or min(known, default=1.0) for host in hosts}
