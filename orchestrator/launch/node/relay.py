@@ -20,6 +20,7 @@ from typing import Any
 from orchestrator.launch.log_stream import tail
 from orchestrator.launch.node.frames import encode
 from orchestrator.launch.node.places import AGENT_LOG, SOCKET, Places
+from orchestrator.launch.process_tree import read_entry
 
 START_SECONDS = 60.0
 """How long an agent may take until it listens."""
@@ -60,16 +61,17 @@ def _connect(run_id: str, root: Path, package: str) -> socket.socket:
     places = Places.of(root, run_id)
     places.create()
     os.chdir(places.run_dir)  # the name of a socket must be short
-    agent: subprocess.Popen[bytes] | None = None
+    agent: int | None = None
     end = time.monotonic() + START_SECONDS
     while True:
         try:
             return connect_here()
         except (FileNotFoundError, ConnectionRefusedError):
             pass
-        if agent is None:
-            agent = _start_agent(package)
-        if agent.poll() or time.monotonic() > end:
+        agent = _start_agent(package) if agent is None else agent
+        if not _lives(agent) or time.monotonic() > end:
+            with suppress(OSError):
+                return connect_here()  # another relay was quicker with its own
             words = " ".join(tail(places.run_dir / AGENT_LOG, 3)) or "it wrote nothing"
             raise AgentNotStarted(f"the agent does not start in {places.run_dir}: {words}")
         time.sleep(0.02)
@@ -86,19 +88,40 @@ def connect_here() -> socket.socket:
     return connection
 
 
-def _start_agent(package: str) -> subprocess.Popen[bytes]:
-    """A process of its own session that has nothing of this connection."""
+def _start_agent(package: str) -> int:
+    """Process id of a new agent: a session of its own, no child of ours, nothing of this connection."""
+    read_end, write_end = os.pipe()
+    between = os.fork()
+    if between == 0:
+        code = 1
+        try:
+            os.write(write_end, str(_execute_agent(package)).encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(write_end)
+    with open(read_end, "rb") as stream:
+        told = stream.read()
+    os.waitpid(between, 0)
+    if not told:
+        raise AgentNotStarted(f"{sys.executable} cannot be started")
+    return int(told)
+
+
+def _execute_agent(package: str) -> int:
     log = os.open(AGENT_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-I", "-c", _AGENT, package],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    finally:
-        os.close(log)
+    return subprocess.Popen(
+        [sys.executable, "-I", "-c", _AGENT, package],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    ).pid
+
+
+def _lives(pid: int) -> bool:
+    entry = read_entry(pid)
+    return entry is not None and entry.alive
 
 
 def carry(agent: socket.socket, source: int = 0, sink: int = 1) -> None:
