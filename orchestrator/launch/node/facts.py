@@ -8,12 +8,9 @@ also end by themselves when nobody asks.
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 import platform
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +19,7 @@ from typing import Any, TypeVar
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.launch.device_shares import Machine
+from orchestrator.launch.node.asked_python import ask_python
 from orchestrator.launch.node.model_dir_probe import ModelDirProbe
 
 TENSORFLOW_DISTRIBUTIONS = (
@@ -32,6 +30,25 @@ KEPT_SECONDS = 180.0
 """A probe that nobody ends goes away after so long."""
 ANSWER_SECONDS = 10.0
 """For a name to be resolved, and for another host to answer."""
+PYTHON_SECONDS = 60.0
+"""For the interpreter to start and look for packages."""
+UNKNOWN = "?"
+"""The version of a module that no distribution brought."""
+_VERSIONS = """\
+import importlib.metadata, importlib.util
+def version(distribution, module):
+    try:
+        if importlib.util.find_spec(module) is None:
+            return None
+    except (ImportError, ValueError):
+        return None
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "?"
+def answer(question):
+    return {distribution: version(distribution, module) for distribution, module in question}
+"""
 _T = TypeVar("_T")
 _probes: dict[str, _Probe] = {}
 
@@ -44,14 +61,14 @@ def gather(header: Mapping[str, Any], executable: str, environ: Mapping[str, str
     """
     token = str(header["token"])
     if header["stage"] == "begin" and token.replace("-", "").isalnum():
-        probe = _Probe(token, ModelDirProbe(str(header["model_dir"]), token, executable))
+        probe = _Probe(token, ModelDirProbe(str(header["model_dir"]), token, executable, environ))
         _probes[token] = probe
-        return {**_machine(header, environ), **probe.begin(header.get("port"))}
+        return {**_machine(header, executable, environ), **probe.begin(header.get("port"))}
     if token not in _probes:
         raise EnvironmentProblem("the check of this host has ended before. Start it again.")
     probe = _probes[token]
     if header["stage"] == "look":
-        return probe.look(header["others"])
+        return probe.look(header["others"], header["tokens"])
     del _probes[token]
     probe.end()
     return {}
@@ -79,10 +96,10 @@ class _Probe:
         self._server.start()
         return found
 
-    def look(self, others: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """`others` are host -> {address, port, token}; None for what is reached or seen, else why not."""
+    def look(self, others: Mapping[str, Mapping[str, Any]], tokens: Sequence[str]) -> dict[str, Any]:
+        """Calls `others`, host -> {address, port, token}; None for what is reached or seen, else why not."""
         reached = in_parallel({name: _caller(other) for name, other in others.items()})
-        return {"reached": reached, "seen": self._model_dir.look([o["token"] for o in others.values()])}
+        return {"reached": reached, "seen": self._model_dir.look(tokens)}
 
     def end(self) -> None:
         """Takes away file and port; may be called twice."""
@@ -132,16 +149,20 @@ def in_parallel(
     return dict(answers)
 
 
-def _machine(header: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+def _machine(header: Mapping[str, Any], executable: str, environ: Mapping[str, str]) -> dict[str, Any]:
     machine = Machine.look(environ)
+    wanted = [*([name, "tensorflow"] for name in TENSORFLOW_DISTRIBUTIONS), *header.get("packages", [])]
+    versions, error = ask_python(executable, environ, _VERSIONS, wanted, PYTHON_SECONDS)
+    versions = versions or {}
     pages = os.sysconf("SC_PAGE_SIZE")
     return {
         "hostname": socket.gethostname(),
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "executable": sys.executable,
-        "tensorflow": _tensorflow(),
-        "packages": {name: version(name, module) for name, module in header.get("packages", [])},
+        "executable": executable,
+        "python_error": error,
+        "tensorflow": _tensorflow([versions.get(name) for name in TENSORFLOW_DISTRIBUTIONS]),
+        "packages": {name: versions.get(name) for name, _ in header.get("packages", [])},
         "cpus": machine.cores,
         "gpus": list(machine.gpus),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * pages,
@@ -150,24 +171,10 @@ def _machine(header: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str,
     }
 
 
-def version(distribution: str, module: str) -> str | None:
-    """What is installed of a package: its version, `?` where it has none, None where it is not there."""
-    importlib.invalidate_caches()
-    try:
-        if importlib.util.find_spec(module) is None:
-            return None
-    except (ImportError, ValueError):
-        return None
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "?"
-
-
-def _tensorflow(distributions: Sequence[str] = TENSORFLOW_DISTRIBUTIONS) -> str | None:
-    known = (version(distribution, "tensorflow") for distribution in distributions)
-    found = list(dict.fromkeys(text for text in known if text is not None))
-    return next((text for text in found if text != "?"), found[0] if found else None)
+def _tensorflow(versions: Sequence[str | None]) -> str | None:
+    """Of those by the names of distributions: all see the module, at most one is what brought it."""
+    found = [text for text in versions if text is not None]
+    return next((text for text in found if text != UNKNOWN), found[0] if found else None)
 
 
 def _available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:

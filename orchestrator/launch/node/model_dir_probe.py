@@ -7,14 +7,14 @@ URLs are asked through the TensorFlow of the tasks.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from orchestrator.launch.node.asked_python import ask_python
 
 PREFIX = ".orchestrator-probe-"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -23,34 +23,30 @@ _TENSORFLOW_SECONDS = 150.0
 _PATIENCE = 5.0
 """Seconds for a file to become visible on file systems that cache."""
 _GFILE = """\
-import json, sys
-stage, place, name, others = json.load(sys.stdin)
 import tensorflow as tf
-files = tf.io.gfile
-result = None
-try:
+def answer(question):
+    stage, place, name, others = question
+    files = tf.io.gfile
     if stage == "leave":
         files.makedirs(place)
         with files.GFile(name, "w") as stream:
             stream.write("probe")
     elif stage == "look":
-        result = [other for other in others if files.exists(other)]
+        return [other for other in others if files.exists(other)]
     else:
         files.remove(name)
-    print("answer " + json.dumps([result, None]))
-except Exception as error:
-    print("answer " + json.dumps([None, f"{type(error).__name__}: {error}"]))
 """
 
 
 class ModelDirProbe:
     """One host's file in the model directory."""
 
-    def __init__(self, model_dir: str, token: str, executable: str) -> None:
-        """`executable` is the tasks' interpreter, for URLs."""
+    def __init__(self, model_dir: str, token: str, executable: str, environ: Mapping[str, str]) -> None:
+        """`executable` and `environ` are those of tasks, for URLs."""
         self._model_dir = model_dir
         self._token = token
         self._executable = executable
+        self._environ = environ
         self._place = model_dir.rstrip("/") if _URL.match(model_dir) else None
         self._left = False
 
@@ -112,23 +108,5 @@ class ModelDirProbe:
             return str(error)
 
     def _through_tensorflow(self, stage: str, others: Sequence[str] = ()) -> tuple[Any, str | None]:
-        question = json.dumps([stage, self._place, self._file(self._token), list(others)])
-        try:
-            done = subprocess.run(
-                [self._executable, "-c", _GFILE],
-                input=question,
-                capture_output=True,
-                text=True,
-                timeout=_TENSORFLOW_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return None, f"no answer in {_TENSORFLOW_SECONDS:g} s"
-        except OSError as error:
-            return None, error.strerror or str(error)
-        for line in reversed(done.stdout.splitlines()):
-            if line.startswith("answer "):
-                result, problem = json.loads(line[len("answer ") :])
-                return result, problem
-        last = done.stderr.strip().splitlines()
-        return None, last[-1] if last else f"TensorFlow ended with exit code {done.returncode}"
+        question = [stage, self._place, self._file(self._token), list(others)]
+        return ask_python(self._executable, self._environ, _GFILE, question, _TENSORFLOW_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import socket
 import subprocess
@@ -15,13 +16,13 @@ import pytest
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.launch.node import facts, model_dir_probe
-from orchestrator.launch.node.facts import gather, in_parallel, version
+from orchestrator.launch.node.facts import gather, in_parallel
 from orchestrator.launch.node.model_dir_probe import PREFIX, ModelDirProbe
 
 
 def ask(stage: str, token: str, **more: Any) -> dict[str, Any]:
     header = {"do": "facts", "request": 1, "stage": stage, "token": token, **more}
-    return gather(header, sys.executable, {"CUDA_VISIBLE_DEVICES": "-1"})
+    return gather(header, sys.executable, {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"})
 
 
 @pytest.fixture
@@ -46,8 +47,9 @@ def test_a_host_tells_what_it_has(tmp_path: Path, tokens: tuple[str, str]) -> No
     )
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["executable"] == sys.executable
-    assert found["packages"]["numpy"] == version("numpy", "numpy") is not None
+    assert found["packages"]["numpy"] == importlib.metadata.version("numpy")
     assert found["packages"]["no-such"] is None
+    assert found["tensorflow"] == importlib.metadata.version("tensorflow")
     assert found["cpus"] == len(os.sched_getaffinity(0))
     assert found["gpus"] == []
     assert 0 < found["available_bytes"] <= found["memory_bytes"]
@@ -64,7 +66,7 @@ def test_two_hosts_on_one_disk_find_each_other(tmp_path: Path, tokens: tuple[str
         f"h{number}": {"address": "127.0.0.1", "port": found["port"], "token": token}
         for number, (token, found) in enumerate(zip(tokens, began, strict=True), start=1)
     }
-    looked = ask("look", tokens[0], others=others)
+    looked = ask("look", tokens[0], others=others, tokens=list(tokens))
     assert looked == {"reached": {"h1": None, "h2": None}, "seen": dict.fromkeys(tokens)}
     for token in tokens:
         assert ask("end", token) == {}
@@ -72,7 +74,7 @@ def test_two_hosts_on_one_disk_find_each_other(tmp_path: Path, tokens: tuple[str
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", began[0]["port"]), timeout=60)
     with pytest.raises(EnvironmentProblem, match="ended before"):
-        ask("look", tokens[0], others={})
+        ask("look", tokens[0], others={}, tokens=[])
 
 
 def test_a_disk_that_is_not_shared_and_a_port_that_is_another_machines(
@@ -90,7 +92,7 @@ def test_a_disk_that_is_not_shared_and_a_port_that_is_another_machines(
             "h2": {"address": "127.0.0.1", "port": stranger.getsockname()[1], "token": tokens[1]},
             "h3": {"address": "127.0.0.1", "port": silent.getsockname()[1], "token": "check-h3"},
         }
-        looked = ask("look", tokens[0], others=others)
+        looked = ask("look", tokens[0], others=others, tokens=[tokens[1], "check-h3"])
     assert looked["reached"]["h2"] == "another machine answers there"
     assert looked["reached"]["h3"] == "Connection refused"
     assert looked["seen"] == {tokens[1]: "not seen", "check-h3": "not seen"}
@@ -116,9 +118,9 @@ def test_a_probe_that_nobody_ends_goes_away(
 
 def test_a_model_directory_that_cannot_be_written_is_said(tmp_path: Path, impatient: None) -> None:
     (tmp_path / "file").write_text("")
-    below = ModelDirProbe(str(tmp_path / "file" / "model"), "t", sys.executable)
+    below = ModelDirProbe(str(tmp_path / "file" / "model"), "t", sys.executable, os.environ)
     assert below.leave()["error"] == "Not a directory"
-    probe = ModelDirProbe(str(tmp_path), "t", sys.executable)
+    probe = ModelDirProbe(str(tmp_path), "t", sys.executable, os.environ)
     assert probe.leave()["error"] is None
     assert (tmp_path / f"{PREFIX}t").read_text() == "t"
     probe.take_away()
@@ -129,7 +131,7 @@ def test_a_model_directory_that_cannot_be_written_is_said(tmp_path: Path, impati
 def assert_sees_through_tensorflow(tmp_path: Path, python: str) -> None:
     """Two probes find each other below a URL, and leave nothing."""
     place = f"file://{tmp_path}/models/digits"
-    first, second = (ModelDirProbe(place, token, python) for token in ("a", "b"))
+    first, second = (ModelDirProbe(place, token, python, os.environ) for token in ("a", "b"))
     assert first.leave() == {"place": place, "error": None, "free_bytes": None}
     assert second.look(["a", "b"]) == {"a": None, "b": "not seen"}
     first.take_away()
@@ -166,8 +168,20 @@ def test_tensorflow_that_cannot_be_asked_is_said(tmp_path: Path) -> None:
     broken = tmp_path / "python"
     broken.write_text("#!/bin/sh\necho 'No module named tensorflow' >&2\nexit 1\n")
     broken.chmod(0o755)
-    assert ModelDirProbe("gs://b/m", "t", str(broken)).leave()["error"] == "No module named tensorflow"
-    assert ModelDirProbe("gs://b/m", "t", "/no/python").leave()["error"] == "No such file or directory"
+    assert ModelDirProbe("gs://b/m", "t", str(broken), {}).leave()["error"] == "No module named tensorflow"
+    assert ModelDirProbe("gs://b/m", "t", "/no/python", {}).leave()["error"] == "No such file or directory"
+
+
+def test_packages_are_those_that_tasks_see(tmp_path: Path, tokens: tuple[str, str]) -> None:
+    (tmp_path / "of_the_user.py").write_text("print('imported')")
+    information = tmp_path / "of_the_user-3.2.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: of-the-user\nVersion: 3.2\n")
+    header = {"stage": "begin", "token": tokens[0], "model_dir": str(tmp_path)}
+    header["packages"] = [["of-the-user", "of_the_user"], ["no-distribution", "of_the_user"]]
+    found = gather(header, sys.executable, {"PYTHONPATH": str(tmp_path)})
+    assert found["packages"] == {"of-the-user": "3.2", "no-distribution": "?"}
+    assert found["python_error"] is None
 
 
 def test_what_does_not_answer_keeps_nobody_waiting() -> None:
