@@ -6,7 +6,7 @@ from orchestrator.cluster.records import FailureRecord, ProgressRecord
 from orchestrator.launch import log_stream
 from orchestrator.launch.oom import OomEvidence
 from orchestrator.launch.restart import Failure
-from orchestrator.launch.root_cause import TaskEnd
+from orchestrator.launch.root_cause import FailureKind, TaskEnd
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.task_table import TaskRow
 
@@ -19,6 +19,7 @@ def task_end(row: TaskRow, run_dir: RunDir, oom: OomEvidence = OomEvidence.NONE)
     step = failure.step if failure is not None else None
     if step is None and row.progress is not None:
         step = row.progress.step
+    lost = None if row.exit is None else row.exit.host_lost
     return TaskEnd(
         task=row.task,
         exit=row.exit,
@@ -26,8 +27,8 @@ def task_end(row: TaskRow, run_dir: RunDir, oom: OomEvidence = OomEvidence.NONE)
         log_tail=log_stream.tail(row.plan.log_path, TAIL_LINES, since=row.log_start),
         log_path=str(row.plan.log_path),
         step=step,
-        reason=row.end_reason,
-        reason_kind=row.end_kind,
+        reason=row.end_reason or lost,
+        reason_kind=FailureKind.HOST_LOST if lost and not row.end_reason else row.end_kind,
         host=row.plan.host,
         oom=oom,
     )
@@ -44,6 +45,7 @@ def failure_of(
     """What the restart policy is told of a task that ended badly."""
     found = end.exception
     record: ProgressRecord | None = row.progress
+    lost = None if row.exit is None else row.exit.host_lost
     by_exception = end.failure.step if end.failure is not None else None
     return Failure(
         task=row.task,
@@ -58,6 +60,6 @@ def failure_of(
         checkpoint_at_start=row.checkpoint_at_start,
         checkpoint_now=checkpoint_step,
         victim=victim,
-        reason=row.end_reason,
+        reason=row.end_reason or (f"ended: {lost}" if lost else None),
         hopeless=row.hopeless,
     )

@@ -14,7 +14,7 @@ from orchestrator.launch.incidents import failure_of, task_end
 from orchestrator.launch.job import Job
 from orchestrator.launch.oom import OomEvidence, OomWatch
 from orchestrator.launch.restart import Action, Decision
-from orchestrator.launch.root_cause import RootCause, TaskEnd, find_root_cause
+from orchestrator.launch.root_cause import THIS_MACHINE, RootCause, TaskEnd, find_root_cause
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.task_table import TaskRow, TaskTable
 
@@ -76,6 +76,7 @@ class Judge:
         """What a task left behind."""
         record = row.exit
         killed = record is not None and (record.signal == signal.SIGKILL or record.code == KILLED_CODE)
+        killed &= row.plan.host in THIS_MACHINE
         oom = self._oom.evidence(record.pid) if record is not None and killed else OomEvidence.NONE
         return task_end(row, self._run_dir, oom)
 
@@ -102,6 +103,7 @@ class Judge:
             lost_peer = end.looks_like_victim and (
                 row.task != cause.task or self._others_failed(row.task, now)
             )
+            lost_peer |= end.went_with(cause.end)
             found.append(self._decide(row, end, now, victim=lost_peer, ends=ends))
             if found[-1].decision.action in (Action.RESTART_ATTEMPT, Action.GIVE_UP):
                 break
@@ -131,6 +133,9 @@ class Judge:
         if not leaving and not unexplained:
             self._suspect_since = None
             return False
+        if unexplained and any(self._table[task].out_of_reach for task in others):
+            self._suspect_since = None  # their launcher will tell, or they are back
+            return True
         if self._suspect_since is None:
             self._suspect_since = now
         if now - self._suspect_since < SETTLE_SECONDS:

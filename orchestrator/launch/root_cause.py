@@ -22,7 +22,7 @@ from orchestrator.launch.oom import OomEvidence
 
 SHOWN_LOG_LINES = 12
 LINES_BESIDE_TRACEBACK = 5
-_THIS_MACHINE = ("", "localhost", "127.0.0.1")
+THIS_MACHINE = ("", "localhost", "127.0.0.1")
 
 _VICTIM_TYPES = frozenset({
     "UnavailableError", "AbortedError", "CancelledError", "ConnectionError", "ConnectionResetError",
@@ -65,6 +65,8 @@ class FailureKind(str, Enum):
     OUT_OF_MEMORY = "out_of_memory"
     EXIT_CODE = "exit_code"
     HANG = "hang"
+    HOST_LOST = "host_lost"
+    """Its host ended, or could not be reached for so long that it ended its tasks."""
     UNEVEN_DATA = "uneven_data"
     LOST_PEER = "lost_peer"
     """It reads like the loss of another task, and no other task failed by itself."""
@@ -115,6 +117,12 @@ class TaskEnd:
         if self.reason is not None or self.failure is not None:
             return True
         return self.exit is not None and self.exit.code != 0 and not self.exit.requested
+
+    def went_with(self, other: TaskEnd) -> bool:
+        """Whether it was lost with the same host as another task."""
+        kinds = {self.reason_kind, other.reason_kind}
+        both = self.reason is not None and other.reason is not None and kinds == {FailureKind.HOST_LOST}
+        return both and self.host == other.host and self.task != other.task
 
     @property
     def time(self) -> float:
@@ -176,7 +184,9 @@ class RootCause:
 
     def headline(self) -> str:
         """The failure in one line."""
-        away = "" if self.end.host in _THIS_MACHINE else f" on {self.end.host}"
+        if self.kind is FailureKind.HOST_LOST:
+            return f"{self.end.reason}{self._where()}"
+        away = "" if self.end.host in THIS_MACHINE else f" on {self.end.host}"
         return f"{self.end.label or self.task}{away} failed: {self._what()}{self._where()}"
 
     def _what(self) -> str:
@@ -216,7 +226,7 @@ class RootCause:
         if hint:
             lines.append(hint)
         lines += self._last_words()
-        if self.same:
+        if self.same and self.kind is not FailureKind.HOST_LOST:  # which names them
             lines.append(f"The same error in: {', '.join(map(str, self.same))}.")
         if self.also_failed:
             lines.append(f"Failed after it: {', '.join(map(str, self.also_failed))}.")
@@ -258,7 +268,11 @@ def find_root_cause(ends: Sequence[TaskEnd]) -> RootCause | None:
     )
     first, rest = order[0], order[1:]
     victims = [end for end in rest if end.looks_like_victim]
-    same = [end for end in rest if end not in victims and _signature(end) == _signature(first) is not None]
+    same = [
+        end
+        for end in rest
+        if end not in victims and (end.went_with(first) or _signature(end) == _signature(first) is not None)
+    ]
     others = [end for end in rest if end not in victims and end not in same]
     return RootCause(first, _tasks(victims), _tasks(same), _tasks(others))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from orchestrator.errors import EnvironmentProblem
 from orchestrator.launch import completion
 from orchestrator.launch.attempts import Attempts
 from orchestrator.launch.clock import Clock, SystemClock
@@ -26,6 +27,7 @@ from orchestrator.launch.launcher import (
     TaskEvent,
     TaskExited,
     TaskOutput,
+    TasksOutOfReach,
     TaskStarted,
 )
 from orchestrator.launch.preparation import run_preparation
@@ -194,6 +196,9 @@ class Supervisor:
             row = self._table.ended(event.task, event.record)
             self._journal.exited(row, event.record)
             self._note_if_trained()
+        elif isinstance(event, TasksOutOfReach):
+            for task in event.tasks:
+                self._table[task].out_of_reach = event.out_of_reach
 
     def _look_around(self, now: float) -> None:
         """Reads records, tells the display, and watches the time limits."""
@@ -245,7 +250,11 @@ class Supervisor:
             self._finish(outcome.phase, outcome.exit_code, outcome.why, ending.cause(self._judge))
             return
         self._ending = None
-        self._attempts.start_next(now)
+        try:
+            self._attempts.start_next(now)
+        except EnvironmentProblem as error:
+            why = f"no further attempt could be started: {error}"
+            self._finish(RunPhase.FAILED, completion.EXIT_FAILED, why, ending.cause(self._judge))
 
     def _finish(self, phase: RunPhase, exit_code: int, why: str = "", cause: RootCause | None = None) -> None:
         self._table.read_records()

@@ -22,11 +22,12 @@ from orchestrator.launch.launcher import (
     TaskEvent,
     TaskExited,
     TaskOutput,
+    TasksOutOfReach,
     TaskStarted,
 )
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.testing.fake_clock import FakeClock
-from orchestrator.testing.script import Action, Exit, Scripts, TaskScript
+from orchestrator.testing.script import Action, Exit, Reach, Scripts, TaskScript
 
 KILL_SECONDS = 0.01
 """How long a killed task takes to be gone."""
@@ -259,21 +260,23 @@ class FakeLauncher:
             playing.next += 1
             if isinstance(what, Exit):
                 ended = what
-            elif isinstance(what, TaskOutput):
+            elif isinstance(what, TaskOutput | TasksOutOfReach):
                 events.append(what)
         if ended is not None:
             del self._playing[task]
             record = ExitRecord(
                 self.clock.time(), playing.attempt, playing.start, playing.pid, ended.code, ended.signal,
-                playing.requested,
+                playing.requested, ended.host_lost,
             )  # fmt: skip
             self._run_dir.records(task).write(record)
             events.append(TaskExited(task, record))
         return events
 
-    def _do(self, task: TaskId, action: Action) -> Exit | TaskOutput | None:
+    def _do(self, task: TaskId, action: Action) -> Exit | TaskOutput | TasksOutOfReach | None:
         if isinstance(action.what, Exit):
             return action.what
+        if isinstance(action.what, Reach):
+            return TasksOutOfReach(frozenset([task]), action.what.out)
         if isinstance(action.what, str):
             path = self._run_dir.log(task)
             path.parent.mkdir(parents=True, exist_ok=True)

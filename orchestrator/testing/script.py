@@ -14,6 +14,15 @@ class Exit:
 
     code: int
     signal: int | None = None
+    host_lost: str | None = None
+    """What became of its host, in words, where that took the task with it."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The task's host does not answer any more, or does so again."""
+
+    out: bool
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,7 @@ class Action:
     """One thing that a task does, `at` seconds after its start."""
 
     at: float
-    what: ProgressRecord | EvaluationRecord | FailureRecord | Exit | str
+    what: ProgressRecord | EvaluationRecord | FailureRecord | Exit | Reach | str
 
 
 @dataclass(frozen=True)
@@ -85,3 +94,18 @@ def output(at: float, text: str) -> Action:
 def ends(at: float, code: int = 0, *, signal: int | None = None) -> Action:
     """The process ends with `code`, or by `signal` (the code is then 128 + signal)."""
     return Action(at, Exit(code if signal is None else 128 + signal, signal))
+
+
+def out_of_reach(at: float) -> Action:
+    """The task's host does not answer from now on."""
+    return Action(at, Reach(out=True))
+
+
+def back(at: float) -> Action:
+    """The task's host answers again."""
+    return Action(at, Reach(out=False))
+
+
+def ends_with_host(at: float, text: str) -> Action:
+    """The task's host is lost for good; `text` says so."""
+    return Action(at, Exit(137, None, text))

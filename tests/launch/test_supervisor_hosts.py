@@ -1,0 +1,108 @@
+"""Runs whose hosts are lost, played by the fake launcher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.errors import EnvironmentProblem
+from orchestrator.launch.events import EventKind
+from orchestrator.launch.job import Job, LaunchPlan, RunPolicy
+from orchestrator.launch.root_cause import FailureKind
+from orchestrator.launch.snapshot import RunPhase
+from orchestrator.launch.verdict import verdict_as_json
+from orchestrator.testing.fake_launcher import FakeLauncher
+from orchestrator.testing.script import (
+    TaskScript,
+    back,
+    ends,
+    ends_with_host,
+    failure,
+    out_of_reach,
+    progress,
+)
+from tests.launch.test_supervisor import RESUMES, TRAINS, ps_run, sync_run
+
+LOST = "host h2 was lost: nothing was heard from it from 12:00:03 UTC on (timed out); on it: worker-0"
+BEGINS = (progress(1, 0, max_steps=100), progress(2, 60, checkpoint=50, max_steps=100))
+VICTIM = failure(20, "tensorflow.UnavailableError", "Connection reset by peer")
+
+
+def test_a_lost_host_is_the_root_cause_although_its_peers_fail_long_before_it_is_given_up(
+    tmp_path: Path,
+) -> None:
+    begins = (progress(1, 0, max_steps=100), progress(2, 60, max_steps=100))
+    chief = TaskScript.of(*begins, VICTIM, ends(21, 1))
+    worker = TaskScript.of(*begins, out_of_reach(9), ends_with_host(60, LOST), on_request=None)
+    run = sync_run(tmp_path, RunPolicy(max_restarts=0), chief_0=chief, worker_0=worker)
+    result = run.result()
+    assert (result.phase, result.restarts) == (RunPhase.FAILED, 0)
+    cause = result.root_cause
+    assert cause is not None
+    assert cause.kind is FailureKind.HOST_LOST
+    assert cause.render().splitlines()[0] == f"{LOST} (at step 60)"
+    assert list(map(str, cause.victims)) == ["chief-0"]
+    assert verdict_as_json(run.job, result, 0.0)["first_failure"]["kind"] == "host_lost"
+
+
+def test_after_a_lost_host_the_attempt_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
+    chief = TaskScript.of(*BEGINS, VICTIM, ends(21, 1))
+    worker = TaskScript.of(*BEGINS, out_of_reach(9), ends_with_host(60, LOST))
+    run = sync_run(tmp_path, chief_0=[chief, RESUMES], worker_0=[worker, RESUMES])
+    result = run.result()
+    assert (result.phase, result.restarts) == (RunPhase.SUCCEEDED, 1)
+    ((attempt, tasks),) = run.submitted[1:]
+    assert attempt == 1
+    assert tasks.startswith("chief-0 worker-0")
+    (restart,) = result.history
+    assert restart.reason.startswith(f"worker-0 ended: {LOST}; restarting the whole attempt")
+
+
+def test_victims_are_judged_when_the_host_is_back(tmp_path: Path) -> None:
+    chief = TaskScript.of(*BEGINS, VICTIM, ends(21, 1))
+    worker = TaskScript.of(*BEGINS, out_of_reach(9), back(40))
+    run = sync_run(tmp_path, chief_0=[chief, RESUMES], worker_0=[worker, RESUMES])
+    result = run.result()
+    assert (result.phase, result.restarts) == (RunPhase.SUCCEEDED, 1)
+    (restarted,) = [event for event in run.observer.events if event.kind is EventKind.ATTEMPT_RESTARTING]
+    assert restarted.time - run.observer.events[0].time > 40
+    assert "chief-0" in result.history[0].reason
+
+
+def test_tasks_lost_with_one_host_cost_one_restart(tmp_path: Path) -> None:
+    lost = "host h2 was lost: nothing was heard from it; on it: ps-0, worker-0"
+    gone = TaskScript.of(progress(1, 0), out_of_reach(2), ends_with_host(30, lost))
+    run = ps_run(tmp_path, RunPolicy(max_restarts=1), worker_0=[gone, TRAINS], ps_0=[gone, TaskScript()])
+    result = run.result()
+    assert (result.phase, result.restarts) == (RunPhase.SUCCEEDED, 2)
+    assert sorted(task for _, task in run.submitted[1:]) == ["ps-0", "worker-0"]
+
+
+def test_the_verdict_names_all_tasks_of_the_host_once(tmp_path: Path) -> None:
+    lost = "host h2 was lost: nothing was heard from it; on it: chief-0, worker-0"
+    gone = TaskScript.of(progress(1, 0), out_of_reach(2), ends_with_host(30, lost))
+    result = sync_run(tmp_path, RunPolicy(max_restarts=0), worker_0=gone, chief_0=gone).result()
+    assert result.root_cause is not None
+    text = result.root_cause.render()
+    assert text.splitlines()[0] == f"{lost} (at step 0)"
+    assert "The same error in" not in text
+    assert "Failed after it" not in text
+
+
+class WithoutHost(FakeLauncher):
+    """Cannot plan a second attempt."""
+
+    def plan(self, job: Job, attempt: int) -> LaunchPlan:
+        if attempt:
+            raise EnvironmentProblem("host h2: connection timed out")
+        return super().plan(job, attempt)
+
+
+def test_where_no_attempt_can_follow_the_verdict_names_the_host(tmp_path: Path) -> None:
+    worker = TaskScript.of(*BEGINS, out_of_reach(9), ends_with_host(60, LOST))
+    run = sync_run(tmp_path, worker_0=worker)
+    run.launcher.__class__ = WithoutHost
+    result = run.result()
+    assert (result.phase, result.exit_code) == (RunPhase.FAILED, 1)
+    assert result.why == "no further attempt could be started: host h2: connection timed out"
+    assert result.root_cause is not None
+    assert result.root_cause.headline().startswith(LOST)
