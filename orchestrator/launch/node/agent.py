@@ -114,13 +114,17 @@ class Agent:
         self._selector.register(stranger, selectors.EVENT_READ)
 
     def _take(self, connection: AgentConnection) -> None:
-        for header, payload in connection.receive():
-            if connection is self._connection:
-                self._obey(header, payload)
-            elif header.get("do") == "hello" and not connection.ended:
-                self._greet(connection, header)
-            else:
-                connection.ended = True
+        try:
+            for header, payload in connection.receive():
+                if connection is self._connection:
+                    self._obey(header, payload)
+                elif header.get("do") == "hello" and not connection.ended:
+                    self._greet(connection, header)
+                else:
+                    connection.ended = True
+        except (KeyError, TypeError, ValueError) as error:
+            print(f"a connection that speaks another language is ended: {error!r}", file=sys.stderr)
+            connection.ended = True
 
     def _greet(self, connection: AgentConnection, hello: Header) -> None:
         """A launcher has come: it is welcome, or told why not; a connection before it is given up."""

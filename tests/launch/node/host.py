@@ -89,7 +89,7 @@ class Connection:
                         return frame
                 raise Ended(self.frames)
 
-    def event(self, name: str, **values: Any) -> Frame:
+    def event(self, name: str, /, **values: Any) -> Frame:
         """The next event of that name with these values."""
         return self.until(
             lambda h: h.get("event") == name and all(h.get(key) == value for key, value in values.items())
