@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from orchestrator.errors import WarmStartError, near_miss
 from orchestrator.warm_start.layouts import LAYOUTS
 from orchestrator.warm_start.patterns import Pattern, Rename
@@ -199,6 +197,8 @@ def _content(path: Path, what: str) -> tuple[Any, str]:
         raise WarmStartError(f"{what}: {path}: cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise WarmStartError(f"{what}: {path}: is not UTF-8 text.") from None
+    import yaml  # not on every host of a run, and needed for such a file alone
+
     try:
         return (json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)), f"{what} ({path})"
     except (ValueError, yaml.YAMLError) as error:
