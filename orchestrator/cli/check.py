@@ -1,4 +1,4 @@
-"""`check`: whether this machine can run the job, one line a question."""
+"""`check`: whether this machine, or every host, can run the job; one line a question, one a host."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check(
     overrides: SetOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show what fails, and nothing else.")] = False,
 ) -> None:
-    """Check file, ports, TensorFlow, directories, GPUs and memory; starts nothing."""
+    """Check file, ports, TensorFlow, directories, GPUs and memory, here or on all hosts; starts nothing."""
     options = JobOptions(
         config, experiment, model_dir, run_dir, data_dir, tuple(overrides or ()), command_of(ctx)
     )
@@ -56,6 +56,8 @@ def check(
         failed = failed or not finding.ok
         if not (quiet and finding.ok):
             console.print(show(finding), soft_wrap=True)
+    if resolved.config.launcher == "ssh" and not failed:
+        failed = not _hosts_fit(console, resolved, quiet=quiet)
     if failed:
         raise typer.Exit(EnvironmentProblem.exit_code)
 
@@ -67,6 +69,9 @@ def findings(resolved: ResolvedJob, options: JobOptions) -> Iterator[Finding]:
     yield Finding("file", True, f"{options.config}: {count}, {resolved.config.launcher} launcher")
     for note in resolved.notes:
         yield Finding("note", True, note)
+    if resolved.config.launcher == "ssh":
+        yield _run_dir(resolved)  # all else is asked of the hosts
+        return
     yield _program(resolved)
     yield machine.python()
     yield machine.tensorflow(job.command, is_experiment=job.is_experiment)
@@ -82,6 +87,19 @@ def findings(resolved: ResolvedJob, options: JobOptions) -> Iterator[Finding]:
     yield machine.cpus(job)
     yield machine.memory(job)
     yield machine.gpus(job)
+
+
+def _hosts_fit(console: Console, resolved: ResolvedJob, *, quiet: bool) -> bool:
+    """Asks the hosts and shows what they say."""
+    from orchestrator.cli import host_checks
+
+    try:
+        found = host_checks.compare_hosts(resolved)
+    except OrchestratorError as error:
+        console.print(show(Finding("hosts", False, str(error))), soft_wrap=True)
+        return False
+    host_checks.show(console, found, quiet=quiet)
+    return found.go
 
 
 def show(finding: Finding) -> Text:

@@ -34,7 +34,7 @@ class Comparison:
     """The answer: go when there is no problem."""
 
     rows: tuple[tuple[str, ...], ...]
-    """One a host, in the order of COLUMNS."""
+    """One a host, in the order of COLUMNS: its tasks, and what it has."""
     problems: tuple[str, ...]
     """Each with what to do about it."""
     remarks: tuple[str, ...]
@@ -79,7 +79,7 @@ def compare(
     remarks += _differing(heard, "Python", _of("python"), _minor)
     for package in dict.fromkeys(p for answer in heard.values() for p in answer.facts["packages"]):
         remarks += _differing(heard, package, _version_of(package), str)
-    rows = tuple(_row(answer, needs.get(name, Needs())) for name, answer in answers.items())
+    rows = tuple(_row(answer, needs.get(name, Needs()).tasks) for name, answer in answers.items())
     return Comparison(rows, tuple(problems), tuple(remarks))
 
 
@@ -166,22 +166,21 @@ def _model_dir(model_dir: str, heard: Mapping[str, HostAnswers]) -> Iterator[str
             return  # the others would say the same
 
 
-def _row(answer: HostAnswers, needs: Needs) -> tuple[str, ...]:
+def _row(answer: HostAnswers, tasks: int) -> tuple[str, ...]:
     if answer.problem or not answer.facts:
-        return (answer.host, str(needs.tasks), *("-" for _ in COLUMNS[2:]))
+        return (answer.host, str(tasks), *(NOTHING for _ in COLUMNS[2:]))
     facts = answer.facts
     available = facts["available_bytes"]
-    memory = NOTHING if available is None else format_size(available)
     shared = facts["model_dir"]["error"] is None and not any(answer.seen.values())
     unreached = [other for other, why in answer.reached.items() if why is not None]
     return (
         answer.host,
-        str(needs.tasks),
+        str(tasks),
         str(facts["python"]),
         _tensorflow(answer) or "none",
-        f"{needs.cpus:g}/{facts['cpus']}" if needs.cpus else str(facts["cpus"]),
-        f"{format_size(needs.memory_bytes)}/{memory}" if needs.memory_bytes else memory,
-        f"{needs.gpus}/{len(facts['gpus'])}" if needs.gpus else str(len(facts["gpus"])),
+        str(facts["cpus"]),
+        NOTHING if available is None else format_size(available),
+        str(len(facts["gpus"])),
         "taken" if facts["port_error"] else "closed" if unreached else "free",
         "ok" if shared else "no",
     )

@@ -65,7 +65,7 @@ def test_hosts_that_fit_are_a_go() -> None:
     assert found.go
     assert found.problems == found.remarks == ()
     assert found.rows == (
-        ("h1", "2", "3.11.7", "2.21.0", "4/8", "2.0 GiB/16 GiB", "1/2", "free", "ok"),
+        ("h1", "2", "3.11.7", "2.21.0", "8", "16 GiB", "2", "free", "ok"),
         ("h2", "1", "3.11.7", "2.21.0", "8", "16 GiB", "2", "free", "ok"),
     )
     assert all(len(row) == len(COLUMNS) for row in found.rows)
