@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument
-from orchestrator.estimator.in_graph_loop import InGraphLoop, StepRecorder
+from orchestrator.estimator.in_graph_loop import InGraphLoop, Repetition, StepRecorder
 from orchestrator.estimator.input_source import InputSource, read_input, read_inputs
 from orchestrator.estimator.loss_summary import LOSS, add_loss_summary
 from orchestrator.estimator.model import Model
@@ -44,9 +44,8 @@ class TrainingGraph:
     training_chief_hooks: list[Any] = field(default_factory=list)
     strategy: Any = None
     device_fn: Any = None
-    recorder: StepRecorder | None = None
+    repetition: Repetition | None = None
     """What is needed to build the step again in a loop, where that can be done at all."""
-    read_step_anew: Callable[[], tf.Tensor] | None = None
     loop: InGraphLoop | None = None
     votes: Any = None
     """The Agreement of tasks that step together (see `agreement.py`), else None."""
@@ -155,9 +154,20 @@ def build_training_graph(model: Model, input_fn: Callable[..., Any], device_fn: 
             training_hooks=list(spec.training_hooks or ()),
             training_chief_hooks=list(spec.training_chief_hooks or ()),
             device_fn=device_fn,
-            recorder=None if model.config.cluster_spec else recorder,
-            read_step_anew=global_step.read_value,
+            repetition=_repetition(model, source, recorder, global_step),
         )
+
+
+def _repetition(
+    model: Model, source: InputSource, recorder: StepRecorder, global_step: Any
+) -> Repetition | None:
+    def build(element: Any) -> tuple[Any, tf.Tensor]:
+        spec = model.call_model_fn(*source.split(element), ModeKeys.TRAIN)
+        return spec.train_op, spec.loss
+
+    if source.next_element is None:
+        return None
+    return Repetition(recorder, build, source.next_element, global_step.read_value)
 
 
 def build_evaluation_graph(

@@ -39,10 +39,22 @@ def read_on_host(model: Model, input_fn: Callable[..., Any], mode: str, strategy
         )
     with tf.device(_host_of(strategy)):
         iterator = v1.data.make_initializable_iterator(dataset)
-        elements = _in_order(iterator, len(strategy.extended.worker_devices))
-    features, labels = split_features_and_labels(distribute_utils.regroup(tuple(elements)), input_fn)
+
+    def next_element() -> Any:
+        with tf.device(_host_of(strategy)):
+            return distribute_utils.regroup(_in_order(iterator, len(strategy.extended.worker_devices)))
+
+    features, labels = split_features_and_labels(next_element(), input_fn)
     hook = IteratorInitializerHook(iterator.initializer)
-    return InputSource(features, labels, [hook], from_dataset=True, iterator=iterator, input_fn=input_fn)
+    return InputSource(
+        features,
+        labels,
+        [hook],
+        from_dataset=True,
+        iterator=iterator,
+        input_fn=input_fn,
+        next_element=next_element,
+    )
 
 
 def _input_context(strategy: Any) -> Any:
@@ -57,11 +69,11 @@ def _host_of(strategy: Any) -> str:
     return str(device.replace(device_type="CPU", device_index=0).to_string())
 
 
-def _in_order(iterator: Any, replicas: int) -> list[Any]:
+def _in_order(iterator: Any, replicas: int) -> tuple[Any, ...]:
     """Elements of the iterator, one a replica, each read after the one before."""
     elements: list[Any] = []
     for _ in range(replicas):
         earlier = [tensor.op for tensor in tf.nest.flatten(elements[-1:]) if isinstance(tensor, tf.Tensor)]
         with tf.control_dependencies(earlier):
             elements.append(iterator.get_next())
-    return elements
+    return tuple(elements)

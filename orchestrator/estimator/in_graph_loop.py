@@ -35,6 +35,16 @@ class NotRepeatable(Exception):
 
 
 @dataclass(frozen=True)
+class Repetition:
+    """What is needed to build the training step of a graph again, in a loop."""
+
+    recorder: StepRecorder
+    build: Build
+    next_element: Callable[[], Any]
+    read_step: Callable[[], tf.Tensor]
+
+
+@dataclass(frozen=True)
 class InGraphLoop:
     """Tensors of the loop: feed `length`, fetch `loss` (of the last step) and `step` (after it)."""
 
@@ -100,14 +110,9 @@ class VariableTape:
     def check(self) -> None:
         """Raises NotRepeatable for variables that a loop cannot share."""
         for variable in self._variables:
-            if not hasattr(variable, "handle"):
+            components = getattr(variable, "values", None) or [variable]  # of a variable with replicas
+            if not all(hasattr(component, "handle") for component in components):
                 raise NotRepeatable(f"{variable.name} is no resource variable")
-
-
-def _fits(variable: Any, shape: Any, dtype: Any) -> bool:
-    if shape is not None and not variable.shape.is_compatible_with(shape):
-        return False
-    return dtype is None or tf.as_dtype(dtype).base_dtype == variable.dtype.base_dtype
 
 
 def _add_to_collections(graph: tf.Graph, variable: Any, kwargs: dict[str, Any]) -> None:
@@ -163,14 +168,7 @@ class StepRecorder:
         """Surrounds the first build."""
         return self._tape.recording()
 
-    def build_loop(
-        self,
-        build: Build,
-        next_element: Callable[[], Any],
-        read_step: Callable[[], tf.Tensor],
-        seeds: Seeds,
-        with_summary: bool,
-    ) -> InGraphLoop:
+    def build_loop(self, step: Repetition, seeds: Seeds, with_summary: bool) -> InGraphLoop:
         """Adds the loop to the default graph; raises NotRepeatable where it cannot be had.
 
         `seeds` are those of the first build; where there are any, the loop
@@ -187,7 +185,7 @@ class StepRecorder:
         def body(index: tf.Tensor, _: tf.Tensor, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             graph = self._tape.body = v1.get_default_graph()
             with _as_before(self._collections, graph):
-                train_op, loss = build(next_element())
+                train_op, loss = step.build(step.next_element())
                 if with_summary:
                     wanted = tf.logical_and(wants_summary, tf.equal(index + 1, length))
                     text = _merged_summaries(loss, wanted, text)
@@ -200,11 +198,11 @@ class StepRecorder:
             start = [tf.constant(0), tf.constant(0.0), tf.constant("")]
             _, loss, text = tf.while_loop(more, body, start, parallel_iterations=1)
         with tf.control_dependencies([loss]):
-            step = tf.identity(read_step(), name="step_after_loop")
+            step_after = tf.identity(step.read_step(), name="step_after_loop")
         return InGraphLoop(
             length,
             loss,
-            step,
+            step_after,
             takes_every_step=bool(seeds),
             wants_summary=wants_summary if with_summary else None,
             summary=text if with_summary else None,

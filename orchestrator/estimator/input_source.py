@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,8 @@ class InputSource:
     iterator: Any = None
     """Where the batches come from, for whoever needs another one; None where `input_fn` returned tensors."""
     input_fn: Any = None
+    next_element: Callable[[], Any] | None = None
+    """Reads another element; None where `input_fn` returned tensors."""
 
     def split(self, element: Any) -> tuple[Any, Any]:
         """`(features, labels)` of another element of the iterator."""
@@ -87,7 +89,15 @@ def read_input(result: Any, input_fn: Any) -> InputSource:
         iterator = tf.compat.v1.data.make_initializable_iterator(result)
         hook = IteratorInitializerHook(iterator.initializer)
         features, labels = split_features_and_labels(iterator.get_next(), input_fn)
-        return InputSource(features, labels, [hook], from_dataset=True, iterator=iterator, input_fn=input_fn)
+        return InputSource(
+            features,
+            labels,
+            [hook],
+            from_dataset=True,
+            iterator=iterator,
+            input_fn=input_fn,
+            next_element=iterator.get_next,
+        )
     if isinstance(result, tf.compat.v1.data.Iterator):
         features, labels = split_features_and_labels(result.get_next(), input_fn)
         return InputSource(
@@ -97,6 +107,7 @@ def read_input(result: Any, input_fn: Any) -> InputSource:
             from_dataset=True,
             iterator=result,
             input_fn=input_fn,
+            next_element=result.get_next,
         )
     features, labels = split_features_and_labels(result, input_fn)
     return InputSource(features, labels)

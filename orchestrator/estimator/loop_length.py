@@ -9,7 +9,6 @@ from orchestrator.estimator.graph import TrainingGraph
 from orchestrator.estimator.in_graph_loop import InGraphLoop, NotRepeatable, Seeds, as_operation
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.model import Model
-from orchestrator.estimator.modes import ModeKeys
 from orchestrator.estimator.position import sees_every_step
 
 AUTO = "auto"
@@ -48,30 +47,27 @@ def _watching(hooks: list[Any]) -> str | None:
 
 
 def _build(graph: TrainingGraph, model: Model, hooks: list[Any]) -> InGraphLoop:
-    if graph.recorder is None or graph.read_step_anew is None:
-        raise NotRepeatable("the model trains under a strategy or in a cluster")
-    if graph.input.iterator is None:
+    if graph.repetition is None:
         raise NotRepeatable("input_fn returns tensors and not a Dataset")
+    if graph.votes is not None:
+        raise NotRepeatable("tasks that step together decide at each step whether to stop or to save")
+    if model.config.steps_per_loop == AUTO and model.config.num_worker_replicas > 1:
+        raise NotRepeatable("other workers step meanwhile, so no period would be exact")
     seeds = Seeds([as_operation(graph.train_op), graph.loss.op])
     if seeds and _watching(hooks) is not None:
         raise NotRepeatable(f"the model draws random numbers, and {_watching(hooks)} looks at each step")
     if seeds and graph.scaffold.summary_op is not None:
         raise NotRepeatable("the model draws random numbers, and its Scaffold has a summary_op of its own")
-
-    def step(element: Any) -> tuple[Any, Any]:
-        features, labels = graph.input.split(element)
-        spec = model.call_model_fn(features, labels, ModeKeys.TRAIN)
-        return spec.train_op, spec.loss
-
     with_summary = bool(model.config.save_summary_steps)
-    next_element = graph.input.iterator.get_next
-    return graph.recorder.build_loop(step, next_element, graph.read_step_anew, seeds, with_summary)
+    return graph.repetition.recorder.build_loop(graph.repetition, seeds, with_summary)
 
 
 class LoopLength:
     """Chooses the length of each loop: never beyond a step that is waited for, and short in time."""
 
-    def __init__(self, setting: int | str) -> None:
+    def __init__(self, setting: int | str, workers: int = 1) -> None:
+        """`workers` share the steps that are left, each in a loop of its own."""
+        self._workers = workers
         self._limit = AUTO_LIMIT if setting == AUTO else int(setting)
         self._seconds_per_step: float | None = None
 
@@ -82,7 +78,7 @@ class LoopLength:
             by_time = min(10, self._limit)
         elif self._seconds_per_step > 0:
             by_time = max(1, int(SECONDS_IN_LOOP / self._seconds_per_step))
-        return int(max(1, min(self._limit, steps_left, by_time)))
+        return int(max(1, min(self._limit, steps_left / self._workers, by_time)))
 
     def took(self, steps: int, seconds: float) -> None:
         """Notes how long a loop took."""

@@ -22,6 +22,7 @@ from orchestrator.estimator.graph import (
     with_loss_metric,
 )
 from orchestrator.estimator.host_iterator import read_on_host
+from orchestrator.estimator.in_graph_loop import Repetition, StepRecorder
 from orchestrator.estimator.input_source import (
     InputSource,
     IteratorInitializerHook,
@@ -52,9 +53,10 @@ def build_replicated_training_graph(
         source = _distributed_input(model, input_fn, ModeKeys.TRAIN, strategy)
         read_step = strategy.extended.read_var(global_step)
         v1.add_to_collection(_STEP_READ_COLLECTION, read_step)
-        spec = _call_on_replicas(model, source, ModeKeys.TRAIN, strategy)
-        loss = strategy.reduce(_loss_reduction(graph), spec.loss, axis=None)
-        train_op = strategy.group(spec.train_op)
+        recorder = StepRecorder()
+        with recorder.recording():
+            spec = _call_on_replicas(model, (source.features, source.labels), ModeKeys.TRAIN, strategy)
+        train_op, loss = _step_of(spec, strategy)
         scaffold = combine_scaffolds(spec.scaffold, strategy)
         add_loss_summary(loss)
         add_default_saver(scaffold, model.config)
@@ -70,8 +72,28 @@ def build_replicated_training_graph(
             training_hooks=_of_first_replica(spec.training_hooks, strategy),
             training_chief_hooks=_of_first_replica(spec.training_chief_hooks, strategy),
             strategy=strategy,
+            repetition=_repetition(model, source, recorder, lambda: strategy.extended.read_var(global_step)),
             votes=votes,
         )
+
+
+def _step_of(spec: Any, strategy: Any) -> tuple[Any, tf.Tensor]:
+    """The one train_op and the one loss of all replicas."""
+    loss = strategy.reduce(_loss_reduction(v1.get_default_graph()), spec.loss, axis=None)
+    return strategy.group(spec.train_op), loss
+
+
+def _repetition(
+    model: Model, source: InputSource, recorder: StepRecorder, read_step: Callable[[], tf.Tensor]
+) -> Repetition:
+    strategy = model.config.train_distribute
+
+    def build(element: Any) -> tuple[Any, tf.Tensor]:
+        with strategy._scale_loss_for_estimator_enabled():
+            spec = _call_on_replicas(model, source.split(element), ModeKeys.TRAIN, strategy)
+            return _step_of(spec, strategy)
+
+    return Repetition(recorder, build, source.next_element, read_step)
 
 
 def build_replicated_evaluation_graph(
@@ -84,7 +106,7 @@ def build_replicated_evaluation_graph(
     with entered(graph, strategy):
         start_graph(model)
         source = _distributed_input(model, input_fn, ModeKeys.EVAL, strategy)
-        spec = _call_on_replicas(model, source, ModeKeys.EVAL, strategy)
+        spec = _call_on_replicas(model, (source.features, source.labels), ModeKeys.EVAL, strategy)
         on_replicas = strategy.extended.call_for_each_replica
         pairs = with_loss_metric(
             spec.eval_metric_ops, lambda: on_replicas(v1.metrics.mean, args=(spec.loss,))
@@ -108,13 +130,19 @@ def _distributed_input(model: Model, input_fn: Callable[..., Any], mode: str, st
     iterator = strategy.make_input_fn_iterator(lambda context: model.call_input_fn(input_fn, mode, context))
     features, labels = split_features_and_labels(iterator.get_next(), input_fn)
     hook = IteratorInitializerHook(iterator.initializer)
-    return InputSource(features, labels, [hook], from_dataset=True, iterator=iterator)
-
-
-def _call_on_replicas(model: Model, source: InputSource, mode: str, strategy: Any) -> Any:
-    return strategy.extended.call_for_each_replica(
-        model.call_model_fn, args=(source.features, source.labels, mode)
+    return InputSource(
+        features,
+        labels,
+        [hook],
+        from_dataset=True,
+        iterator=iterator,
+        input_fn=input_fn,
+        next_element=iterator.get_next,
     )
+
+
+def _call_on_replicas(model: Model, batch: tuple[Any, Any], mode: str, strategy: Any) -> Any:
+    return strategy.extended.call_for_each_replica(model.call_model_fn, args=(*batch, mode))
 
 
 def _of_first_replica(hooks: Any, strategy: Any) -> list[Any]:

@@ -146,7 +146,7 @@ class TrainingLoop:
         self._fetches = [parts.graph.train_op, parts.graph.loss, parts.graph.step]
         self._always_hooked = any(sees_every_step(hook) for hook in hooks)
         self._wake = NOW
-        self._loop_length = LoopLength(parts.config.steps_per_loop)
+        self._loop_length = LoopLength(parts.config.steps_per_loop, max(1, parts.config.num_worker_replicas))
         self._max_steps = parts.request.max_steps
         self._ran = 0
         self.found_no_batch = False

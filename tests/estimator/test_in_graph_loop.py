@@ -210,6 +210,7 @@ def test_the_length_of_a_loop_never_passes_what_is_waited_for() -> None:
     assert length.choose(500) == 100
     assert length.choose(37) == 37
     assert length.choose(0) == 1
+    assert LoopLength(100, workers=3).choose(9) == 3  # the others take the rest
     length.took(10, 1.0)
     assert length.choose(500) == 2
     length.took(10, 50.0)
