@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from orchestrator.cluster.config import (
 from orchestrator.cluster.config_file import ConfigFile
 from orchestrator.cluster.mistake import Mistake
 from orchestrator.cluster.run_policy_section import RunPolicySection
+from orchestrator.cluster.secrets import ENV_SECRET_EXPERIMENT
 from orchestrator.cluster.task import TaskType
 from orchestrator.cluster.topology import training_tasks
 from orchestrator.errors import ConfigError, ExperimentError, near_miss
@@ -128,6 +130,8 @@ def resolve(
             where = options.warm_start.where(file)
             require_checkpoint(config.warm_start, where, job.model_dir, working_dir)
     experiment = _experiment(config, target, job) if target else None
+    if experiment is not None and job.masker(environ).plain(experiment) != experiment:
+        job = replace(job, env={**job.env, ENV_SECRET_EXPERIMENT: json.dumps(experiment)})
     return ResolvedJob(job, config, experiment, target, tuple(_notes(options, config)))
 
 

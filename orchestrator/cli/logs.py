@@ -10,7 +10,7 @@ import typer
 from orchestrator.cli.run_argument import RunArgument
 from orchestrator.cluster.task import TaskId
 from orchestrator.errors import ConfigError, near_miss
-from orchestrator.launch.log_stream import prefixed, read_logs
+from orchestrator.launch.log_stream import prefixed, read_logs, starts_of
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.run_state import RunState, find_run
 
@@ -24,6 +24,16 @@ def logs(
         ),
     ] = None,
     *,
+    start: Annotated[
+        int | None,
+        typer.Option(
+            "--start",
+            metavar="N",
+            min=1,
+            help="Only what was written during the N-th start of each task.",
+            show_default=False,
+        ),
+    ] = None,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Go on with what is being written, to the run's end.")
     ] = False,
@@ -46,7 +56,8 @@ def logs(
 
     paths = {name: run_dir.logs / f"{name}.log" for name in names}
     try:
-        for name, line in read_logs(paths, finished if follow else None):
+        lines = read_logs(paths, finished if follow else None)
+        for name, line in lines if start is None else starts_of(lines, start):
             typer.echo(line if task is not None else prefixed(name, line, width))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from orchestrator.cli import progress_text
 from orchestrator.cli.arguments import (
     ConfigArgument,
     DataDirOption,
@@ -90,6 +91,8 @@ def as_plain(resolved: ResolvedJob, plan: LaunchPlan) -> dict[str, Any]:
     return {
         **value,
         "run_dir": str(job.run_dir),
+        "restart_rule": progress_text.restart_rule(job),
+        "hang_rule": progress_text.hang_rule(job),
         "prepare_command": list(job.prepare_command) if job.prepare_command else None,
         "experiment": job.masker().plain(resolved.experiment),
         "notes": [*resolved.notes, *plan.notes, _last_note(plan)],
@@ -129,6 +132,8 @@ def _header(resolved: ResolvedJob, plan: LaunchPlan) -> Iterator[Text]:
     yield Text(job.name, style="bold")
     yield _line("launcher", f"{plan.launcher}, {count}")
     yield _line("strategy", f"{name} ({job.strategy} for restarts)")
+    yield _line("restarts", progress_text.restart_rule(job))
+    yield _line("hangs", progress_text.hang_rule(job))
     if resolved.target is not None:
         yield _line("experiment", str(resolved.target))
         for key, value in job.masker().plain(resolved.config.params).items():

@@ -151,7 +151,7 @@ def _make_run_dir(resolved: ResolvedJob) -> None:
     if resolved.experiment is None:
         return
     try:
-        write_json_atomically(run_dir.experiment, resolved.experiment)
+        write_json_atomically(run_dir.experiment, resolved.job.masker().plain(resolved.experiment))
     except OSError as error:
         raise RunDirectoryError(f"cannot write {run_dir.experiment}: {error.strerror}.") from error
 

@@ -15,6 +15,7 @@ from orchestrator.cli.run_argument import RunArgument
 from orchestrator.cluster.files import read_json
 from orchestrator.errors import EnvironmentProblem, WaitTimeout
 from orchestrator.launch.job import RunPolicy
+from orchestrator.launch.process_record import left_over, recorded
 from orchestrator.launch.process_tree import kill_until_gone, processes_of_run
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.run_state import RunState, find_run
@@ -51,7 +52,7 @@ def stop(
         if ended.phase.final:
             typer.echo(f"{state.name}: {ended.phase}")
             return
-    sweep(state)
+    sweep(run_dir, state)
 
 
 def ask_launcher(
@@ -88,19 +89,33 @@ def ask_launcher(
         sleep(_POLL_SECONDS)
 
 
-def sweep(state: RunState) -> None:
-    """Kills what a crashed launcher left: processes that carry the run in their environment."""
-    mark = Path(state.run_dir)
-    found = processes_of_run(mark)
-    if not found:
-        typer.echo(f"{state.name}: nothing of it is running")
-        return
-    left = kill_until_gone(lambda: processes_of_run(mark), SWEEP_SECONDS)
+def sweep(run_dir: RunDir, state: RunState) -> None:
+    """Kills what a crashed launcher left: processes that are still those of the run's record, and theirs.
+
+    Raises WaitTimeout when one survives, and EnvironmentProblem that names
+    processes which carry the run in their environment but are not in its record.
+    """
+    mark, processes = Path(state.run_dir), recorded(run_dir.processes)
+    found = left_over(processes, mark)
+    left = kill_until_gone(lambda: left_over(processes, mark), SWEEP_SECONDS)
     if left:
         pids = ", ".join(str(entry.pid) for entry in left)
         raise WaitTimeout(f"still running {format_seconds(SWEEP_SECONDS)} after SIGKILL: {pids}.")
-    count = f"{len(found)} process{'es' * (len(found) > 1)}"
-    typer.echo(f"{state.name}: its launcher was gone; killed {count} that it left")
+    strangers = processes_of_run(mark)
+    if strangers:
+        pids = " ".join(str(entry.pid) for entry in strangers)
+        raise EnvironmentProblem(
+            f"{state.name}: killed {_count(len(found))}. Left alone, since the run's record does not know"
+            f" them although their environment names the run: {pids}. To end them: kill -9 {pids}"
+        )
+    if found:
+        typer.echo(f"{state.name}: its launcher was gone; killed {_count(len(found))} that it left")
+    else:
+        typer.echo(f"{state.name}: nothing of it is running")
+
+
+def _count(number: int) -> str:
+    return f"{number} process{'es' * (number != 1)}"
 
 
 def _grace(run_dir: RunDir) -> float:

@@ -7,6 +7,10 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 MASK = "***"
+ENV_SECRET_ENV = "ORCHESTRATOR_SECRET_ENV"
+"""Tells a task the names of secret variables that were listed, separated by commas."""
+ENV_SECRET_EXPERIMENT = "ORCHESTRATOR_SECRET_EXPERIMENT"
+"""Holds the content of `experiment.json` where there are secrets in it, which the file has masked."""
 SHORTEST = 6
 """Shorter values are masked beside their name only: as text they stand everywhere by chance."""
 _NAMES = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL)S?(_|$)", re.IGNORECASE)
@@ -15,6 +19,11 @@ _NAMES = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL)S?(_|$)", re.
 def is_secret(name: str, listed: Collection[str] = ()) -> bool:
     """Whether the value of a variable of that name is a secret: by its name, or because it is `listed`."""
     return name in listed or bool(_NAMES.search(name))
+
+
+def masker_of_task(environ: Mapping[str, str]) -> Masker:
+    """What hides the secrets of a task, given the task's own environment."""
+    return Masker([environ], environ.get(ENV_SECRET_ENV, "").split(","))
 
 
 class Masker:
@@ -28,8 +37,9 @@ class Masker:
             for name, value in env.items()
             if is_secret(name, self._listed) and len(value) >= SHORTEST
         }
-        longest_first = sorted(values, key=len, reverse=True)
-        self._values = re.compile("|".join(map(re.escape, longest_first))) if values else None
+        self.values = tuple(sorted(values, key=len, reverse=True))
+        """The values that are hidden wherever they stand, the longest first."""
+        self._values = re.compile("|".join(map(re.escape, self.values))) if values else None
 
     def text(self, text: str) -> str:
         """`text` without the values of secrets."""

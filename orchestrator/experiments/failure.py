@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -11,6 +12,7 @@ from types import TracebackType
 from typing import TextIO
 
 from orchestrator.cluster.records import FailureRecord, ProgressRecord, TaskEnvironment
+from orchestrator.cluster.secrets import masker_of_task
 from orchestrator.errors import ConfigError, EnvironmentProblem, EstimatorError, OrchestratorError
 from orchestrator.experiments.function import ExperimentRaised
 
@@ -38,12 +40,13 @@ def report(error: BaseException, environment: TaskEnvironment | None, stream: Te
     stream.flush()
     if environment is not None:
         progress = environment.records.read(ProgressRecord)
+        masker = masker_of_task(os.environ)
         environment.records.write(
             FailureRecord(
                 time=time.time(),
                 type=type(cause).__name__,
-                message=str(error) or type(error).__name__,
-                traceback=short,
+                message=masker.text(str(error)) or type(error).__name__,
+                traceback=masker.text(short),
                 step=None if progress is None else progress.step,
                 user_error=by_user,
             )

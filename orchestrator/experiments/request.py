@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cluster.secrets import ENV_SECRET_EXPERIMENT
 from orchestrator.errors import ConfigError
 
 
@@ -32,9 +34,13 @@ class ExperimentRequest:
 
     @staticmethod
     def read(path: Path) -> ExperimentRequest:
-        """Reads the file; raises ConfigError, naming file and key."""
+        """Reads the file, or what stands in for it where it has secrets masked.
+
+        Raises ConfigError, naming file and key.
+        """
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            text = os.environ.get(ENV_SECRET_EXPERIMENT) or path.read_text(encoding="utf-8")
+            value = json.loads(text)
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
         except ValueError as error:

@@ -29,6 +29,7 @@ from importlib.machinery import SourceFileLoader
 from typing import NoReturn
 
 from orchestrator.cluster.records import FailureRecord, ProgressRecord, TaskEnvironment
+from orchestrator.cluster.secrets import masker_of_task
 from orchestrator.launch.process_marks import write_mark, write_title
 from orchestrator.launch.process_tree import die_with_parent, set_thread_name
 from orchestrator.launch.python_command import PythonCommand
@@ -214,11 +215,12 @@ def _show(kind: type[BaseException], value: BaseException, trace: types.Tracebac
 def record_failure(about: TaskEnvironment, error: BaseException, trace: types.TracebackType | None) -> None:
     """Leaves the task's FailureRecord, with the last step of its progress record where there is one."""
     progress = about.records.read(ProgressRecord)
+    masker = masker_of_task(os.environ)
     record = FailureRecord(
         time=time.time(),
         type=_name_of(type(error)),
-        message=str(error),
-        traceback="".join(traceback.format_exception(type(error), error, trace)),
+        message=masker.text(str(error)),
+        traceback=masker.text("".join(traceback.format_exception(type(error), error, trace))),
         step=None if progress is None else progress.step,
     )
     with contextlib.suppress(OSError):

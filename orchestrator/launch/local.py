@@ -102,7 +102,12 @@ class LocalLauncher:
         method, why = preparation_plan(job, self._environ, self._interpreter)
         self._need_parent(job, fork=method is StartMethod.FORK)
         process = Preparation(
-            self._processes.next_id(), self._paths.preparation_log, tuple(job.prepare_command), method, why
+            self._processes.next_id(),
+            self._paths.preparation_log,
+            tuple(job.prepare_command),
+            method,
+            why,
+            secrets=job.masker(self._environ).values,
         )
         self._processes.begin(process, preparation_environment(job, self._environ), job.working_dir)
 
@@ -215,7 +220,13 @@ class LocalLauncher:
             self._processes.note(f"old records of {task} stay: {error.strerror}")
         start = self._processes.starts(task)
         process = TaskProcess(
-            self._processes.next_id(), task_plan, plan.attempt, start, records, limits=plan.job.log_limits
+            self._processes.next_id(),
+            task_plan,
+            plan.attempt,
+            start,
+            records,
+            limits=plan.job.log_limits,
+            secrets=plan.job.masker(self._environ).values,
         )
         env = task_environment(task_plan, self._environ)
         self._processes.begin(process, env, plan.job.working_dir)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from orchestrator.cluster import tf_config
 from orchestrator.cluster.records import ENV_DATA_DIR, ENV_MODEL_DIR, ENV_RUN_DIR, ENV_TASK, TaskEnvironment
+from orchestrator.cluster.secrets import ENV_SECRET_ENV
 from orchestrator.cluster.spec import ClusterSpec
 from orchestrator.cluster.task import TaskId
 from orchestrator.errors import ConfigError
@@ -131,7 +132,18 @@ def _own_variables(job: Job, attempt: int, task: TaskId, environ: Mapping[str, s
         job.data_dir,
         every_checkpoint=job.policy.evaluate_every_checkpoint,
     )
-    return {**quiet, **job.env, **job.tasks[task.type].env, **_places(job), **told.as_environment()}
+    return {
+        **quiet,
+        **job.env,
+        **job.tasks[task.type].env,
+        **_places(job),
+        **_listed_secrets(job),
+        **told.as_environment(),
+    }
+
+
+def _listed_secrets(job: Job) -> dict[str, str]:
+    return {ENV_SECRET_ENV: ",".join(job.secret_env)} if job.secret_env else {}
 
 
 def _task_plan(

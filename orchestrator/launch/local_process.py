@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from orchestrator.launch.launcher import (
     TaskOutput,
     TaskStarted,
 )
+from orchestrator.launch.log_stream import start_mark
 from orchestrator.launch.task_output import LogFile, OutputPipe
 from orchestrator.launch.warm_parent_link import WarmParentLink
 
@@ -43,13 +45,15 @@ class LocalProcess(ABC):
         command: tuple[str, ...],
         method: StartMethod,
         log: LogFile,
+        *,
+        secrets: Collection[str] = (),
     ) -> None:
         self.id = id
         self.label = label
         self.command = command
         self.method = method
         self.request: Message = {}
-        self.output = OutputPipe(log)
+        self.output = OutputPipe(log, secrets)
         self.pid = 0
         """0 until it exists."""
         self.sent = False
@@ -190,9 +194,12 @@ class TaskProcess(LocalProcess):
         records: TaskRecords,
         *,
         limits: LogLimits,
+        secrets: Collection[str] = (),
     ) -> None:
         log = LogFile(plan.log_path, limits)
-        super().__init__(id, str(plan.task), plan.command, plan.start_method, log)
+        super().__init__(id, str(plan.task), plan.command, plan.start_method, log, secrets=secrets)
+        if start:
+            log.append(start_mark(str(plan.task), attempt, start).encode())
         self.task = plan.task
         self._why = plan.why
         self._attempt = attempt
@@ -224,9 +231,16 @@ class Preparation(LocalProcess):
     """The job's prepare command."""
 
     def __init__(
-        self, id: int, log_path: Path, command: tuple[str, ...], method: StartMethod, why: str
+        self,
+        id: int,
+        log_path: Path,
+        command: tuple[str, ...],
+        method: StartMethod,
+        why: str,
+        *,
+        secrets: Collection[str] = (),
     ) -> None:
-        super().__init__(id, "prepare", command, method, LogFile(log_path))
+        super().__init__(id, "prepare", command, method, LogFile(log_path), secrets=secrets)
         self.why = why
 
     def _started(self, method: StartMethod, why: str | None) -> list[TaskEvent]:

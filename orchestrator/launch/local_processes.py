@@ -11,6 +11,7 @@ from pathlib import Path
 
 from orchestrator.cluster.task import TaskId
 from orchestrator.errors import StartError
+from orchestrator.launch import process_record
 from orchestrator.launch.job import Job, StartMethod
 from orchestrator.launch.launcher import LauncherNote, StopKind, TaskEvent
 from orchestrator.launch.local_process import LocalProcess, TaskProcess
@@ -93,7 +94,9 @@ class LocalProcesses:
             log_path=self._paths.warm_parent_log,
             interpreter=self._interpreter,
             isolated=job.isolated,
+            secrets=job.masker(environ).values,
         )
+        self._record("the parent of the tasks", self._link.pid)
         self._selector.register(self._link, selectors.EVENT_READ)
         self._selector.register(self._link.output.read_fd, selectors.EVENT_READ)
         if modules:
@@ -256,7 +259,15 @@ class LocalProcesses:
             else:
                 process = self._processes.get(message["id"])
                 if process is not None:
+                    if event == "started":
+                        self._record(process.label, message["pid"])
                     self._events += process.tell(message, self._clock())
+
+    def _record(self, label: str, pid: int) -> None:
+        try:
+            process_record.record(self._paths.processes, label, pid)
+        except OSError as error:
+            self.note(f"{label} cannot be noted in {self._paths.processes}: {error.strerror}")
 
     def _note_ready(self, link: WarmParentLink, seconds: float, unfit: str | None) -> None:
         if link.modules:

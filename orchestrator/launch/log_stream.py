@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +16,7 @@ from orchestrator.cluster.task import TaskId
 TAIL_BYTES = 64 * 1024
 FOLLOW_SECONDS = 0.2
 _CHUNK = 256 * 1024
+_START_MARK = re.compile(r"==== \S+: start (?P<start>[0-9]+), attempt [0-9]+ ====")
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -135,6 +137,22 @@ def _with_older(path: Path) -> list[Path]:
             break
         found.append(older_log(path, age))
     return [*reversed(found), path]
+
+
+def start_mark(task: str, attempt: int, start: int) -> str:
+    """The line that stands in a log before what a later start of the task writes; both count from 0."""
+    return f"==== {task}: start {start + 1}, attempt {attempt + 1} ====\n"
+
+
+def starts_of(lines: Iterable[tuple[Key, str]], number: int) -> Iterator[tuple[Key, str]]:
+    """What each task wrote during its `number`-th start, from 1; without the marks."""
+    current: dict[Key, int] = {}
+    for key, line in lines:
+        mark = _START_MARK.fullmatch(line)
+        if mark is not None:
+            current[key] = int(mark["start"])
+        elif current.get(key, 1) == number:
+            yield key, line
 
 
 def prefix_width(tasks: Sequence[TaskId]) -> int:

@@ -45,9 +45,14 @@ class ProcessIdentity:
     def as_json(self) -> dict[str, Any]:
         return {"pid": self.pid, "start_ticks": self.start_ticks, "boot_id": self.boot_id}
 
+    @property
+    def same_boot(self) -> bool:
+        """Whether the machine still runs as it did when the process was noted."""
+        return self.boot_id == boot_id()
+
     def alive(self) -> bool:
         """Whether exactly this process still lives."""
-        return self.boot_id == boot_id() and _start_ticks(self.pid) == self.start_ticks
+        return self.same_boot and _start_ticks(self.pid) == self.start_ticks
 
 
 def boot_id() -> str:

@@ -6,10 +6,11 @@ RUN_DIR/
   experiment.json       what the train-and-evaluate program is to do (experiments only)
   launcher.json         pid, start time and boot id of the launcher, and its state
   events.jsonl          what happened, one object a line
+  processes.jsonl       pid, start time and boot id of each process that was started on this machine
   resources.jsonl       samples of CPU, memory and GPU memory by task
   verdict.json          the first failure, its victims, and what was restarted
   summary.json          metrics, global_step, wall_seconds, exit and peak memory by task
-  logs/<task>.log       output of a task, all attempts after each other
+  logs/<task>.log       output of a task, all starts after each other, marked from the second on
   tasks/<task>/         the records of `orchestrator.cluster.records`
 """
 
@@ -53,6 +54,10 @@ class RunDir:
     @property
     def resources(self) -> Path:
         return self.path / "resources.jsonl"
+
+    @property
+    def processes(self) -> Path:
+        return self.path / "processes.jsonl"
 
     @property
     def verdict(self) -> Path:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import codecs
 import fcntl
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.launch.job import LogLimits
 from orchestrator.launch.log_stream import older_log
+from orchestrator.launch.masked_stream import MaskedStream
 
 MAX_LINE_BYTES = 64 * 1024
 """A line longer than that is passed on in pieces."""
@@ -120,8 +122,10 @@ class LogFile:
 class OutputPipe:
     """The launcher's end of a task's output."""
 
-    def __init__(self, log: LogFile) -> None:
+    def __init__(self, log: LogFile, secrets: Collection[str] = ()) -> None:
+        """`secrets` stand neither in the log nor in what `read` returns."""
         self.log = log
+        self._masked = MaskedStream(secrets)
         self._splitter = LineSplitter()
         self.read_fd, self.write_fd = os.pipe()
         os.set_blocking(self.read_fd, False)
@@ -151,8 +155,7 @@ class OutputPipe:
             if not data:
                 return text + self.finish()
             limit -= len(data)
-            self.log.append(data)
-            text += self._splitter.feed(data)
+            text += self._take(self._masked.feed(data))
         return text
 
     def finish(self) -> str:
@@ -161,5 +164,12 @@ class OutputPipe:
         if self.open:
             os.close(self.read_fd)
             self.read_fd = -1
+        text = self._take(self._masked.finish())
         self.log.close()
-        return self._splitter.finish()
+        return text + self._splitter.finish()
+
+    def _take(self, data: bytes) -> str:
+        if not data:
+            return ""
+        self.log.append(data)
+        return self._splitter.feed(data)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -57,6 +57,7 @@ class WarmParentLink:
         log_path: Path,
         interpreter: str = sys.executable,
         isolated: bool = False,
+        secrets: Collection[str] = (),
     ) -> None:
         self._run_dir = run_dir
         self.state = LinkState.STARTING
@@ -64,7 +65,7 @@ class WarmParentLink:
         self.modules = tuple(modules)
         self.started_at = time.monotonic()
         self.log_path = log_path
-        self.output = OutputPipe(LogFile(log_path))
+        self.output = OutputPipe(LogFile(log_path), secrets)
         self._channel, theirs = channel_pair()
         command = [interpreter, "-c", _BOOT, str(_PACKAGE_ROOT), "--channel-fd", str(theirs.fileno())]
         command += ["--launcher", str(os.getpid()), *(f"--import={name}" for name in modules)]

@@ -159,3 +159,10 @@ def test_a_pretty_tf_config_is_still_json() -> None:
     text = pretty_tf_config(value)
     assert json.loads(text) == value
     assert '    "worker": ["a:1", "b:1"],' in text.splitlines()
+
+
+def test_the_rules_for_restarts_and_hangs_are_shown(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = rendered(capsys, "five.yaml")
+    assert "restarts    a lost task is restarted alone\n" in out
+    assert "hangs       after 30:00 min before the first step, 10:00 min between two\n" in out
+    assert as_json(capsys, "five.yaml")["restart_rule"] == "a lost task is restarted alone"

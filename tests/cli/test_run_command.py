@@ -15,7 +15,8 @@ import pytest
 from orchestrator.cluster.files import write_json_atomically
 from orchestrator.cluster.records import ENV_RUN_DIR
 from orchestrator.launch.process_identity import ProcessIdentity
-from orchestrator.launch.process_tree import processes_of_run
+from orchestrator.launch.process_record import record
+from orchestrator.launch.process_tree import descendants, processes_of_run
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.snapshot import RunPhase
 from tests.integration.launched import Launched, orchestrator, wait_until
@@ -234,18 +235,28 @@ def test_a_killed_launcher_takes_everything_with_it(place: Path) -> None:
         assert "nothing of it is running" in orchestrator("stop", "run", cwd=place).stdout
 
 
-def test_stop_ends_what_a_crashed_launcher_left(place: Path) -> None:
+def test_stop_ends_what_a_crashed_launcher_left_and_nothing_that_is_not_in_its_record(place: Path) -> None:
     with launch(place, "quick.py") as run:
         run.wait()
     value = json.loads(run.run_dir.launcher.read_text())
     write_json_atomically(run.run_dir.launcher, {**value, "state": "running"})
+    family = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()']).wait()"
+    plain = subprocess.Popen([sys.executable, "-c", family], stdin=subprocess.PIPE)
     env = {**os.environ, ENV_RUN_DIR: str(run.run_dir.path)}
-    left = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=env)
-    wait_until(lambda: bool(processes_of_run(run.run_dir.path)), lambda: "its environment to show")
-    shown = orchestrator("stop", "run", cwd=place)
-    assert shown.returncode == 0, shown.stderr
-    assert "killed 1 process that it left" in shown.stdout
-    assert left.wait(240) == -signal.SIGKILL
+    marked = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=env)
+    try:
+        wait_until(lambda: bool(processes_of_run(run.run_dir.path)), lambda: "its environment to show")
+        wait_until(lambda: bool(descendants(plain.pid)), lambda: "its child")
+        record(run.run_dir.processes, "worker-0", plain.pid)
+        shown = orchestrator("stop", "run", cwd=place)
+        assert shown.returncode == 3
+        assert "killed 2 processes" in shown.stderr
+        assert f"kill -9 {marked.pid}" in shown.stderr
+        assert plain.wait(240) == -signal.SIGKILL
+        assert marked.poll() is None
+    finally:
+        marked.communicate(b"\n", timeout=240)
+    assert "nothing of it is running" in orchestrator("stop", "run", cwd=place).stdout
 
 
 def test_stop_never_signals_a_process_that_only_has_the_same_id(place: Path) -> None:
@@ -259,6 +270,9 @@ def test_stop_never_signals_a_process_that_only_has_the_same_id(place: Path) -> 
         assert identity is not None
         forged = {**value, "state": "running", **identity.as_json(), "start_ticks": identity.start_ticks - 1}
         write_json_atomically(run_dir.launcher, forged)
+        line = {"label": "worker-0", **identity.as_json()}
+        of_another = ({**line, "start_ticks": identity.start_ticks - 1}, {**line, "boot_id": "before"})
+        run_dir.processes.write_text("".join(json.dumps(item) + "\n" for item in of_another))
         shown = orchestrator("stop", "run", cwd=place)
         assert shown.returncode == 0, shown.stderr
         assert "nothing of it is running" in shown.stdout

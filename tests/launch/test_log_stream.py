@@ -9,6 +9,8 @@ from orchestrator.launch.log_stream import (
     prefix_width,
     prefixed,
     read_logs,
+    start_mark,
+    starts_of,
     tail,
 )
 from tests.launch.jobs import task
@@ -140,3 +142,16 @@ def test_a_log_is_read_from_the_oldest_part_on(tmp_path: Path) -> None:
     for age, text in ((2, "one\n"), (1, "two\n"), (0, "three\n")):
         older_log(log, age).write_text(text)
     assert [line for _, line in read_logs({"a": log})] == ["one", "two", "three"]
+
+
+def test_the_lines_of_one_start(tmp_path: Path) -> None:
+    log = tmp_path / "worker-0.log"
+    log.write_text(f"a\n{start_mark('worker-0', 1, 1)}b\n{start_mark('worker-0', 1, 2)}c\nd\n")
+    lines = list(read_logs({"worker-0": log}))
+    assert [list(starts_of(lines, number)) for number in (1, 2, 3, 4)] == [
+        [("worker-0", "a")],
+        [("worker-0", "b")],
+        [("worker-0", "c"), ("worker-0", "d")],
+        [],
+    ]
+    assert ("worker-0", "==== worker-0: start 2, attempt 2 ====") in lines
