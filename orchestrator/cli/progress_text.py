@@ -77,7 +77,10 @@ def ports_line(addresses: Sequence[str], *, isolated: bool = False) -> str:
     ports = ", ".join(address.rsplit(":", 1)[-1] for address in addresses)
     if isolated:
         return _line("ports", f"{ports}: in a private network, open to the tasks alone")
-    return _line("ports", f"{ports}: on every interface, open to anybody")
+    hosts = {address.rsplit(":", 1)[0] for address in addresses}
+    if hosts <= {"localhost", "127.0.0.1"} or len(hosts) < 2:
+        return _line("ports", f"{ports}: on every interface, open to anybody")
+    return _line("ports", f"{', '.join(addresses)}: open to anybody who reaches these hosts")
 
 
 def task_line(view: TaskView, width: int) -> str:

@@ -83,7 +83,8 @@ def test_of_many_tasks_those_with_news_are_shown() -> None:
 
 def test_open_ports_are_named() -> None:
     assert ports_line(()) == "  ports     none"
-    assert ports_line(("a:1", "b:22")) == "  ports     1, 22: on every interface, open to anybody"
+    assert ports_line(("a:1", "a:22")) == "  ports     1, 22: on every interface, open to anybody"
+    assert ports_line(("a:1", "b:22")) == "  ports     a:1, b:22: open to anybody who reaches these hosts"
     assert len(ports_line(["127.0.0.1:65535"] * 3)) <= 80
 
 
