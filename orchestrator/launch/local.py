@@ -94,6 +94,14 @@ class LocalLauncher:
         interpreter = self._interpreter
         return make_plan(job, attempt, addresses, environ=environ, interpreter=interpreter, machine=machine)
 
+    def warm(self, job: Job) -> None:
+        """Starts importing what tasks of `job` are forked from, before there are any. Raises StartError.
+
+        As after `submit`, `poll` raises StartError where that fails.
+        """
+        self._check_run_dir(job)
+        self._need_parent(job, fork=True)
+
     def prepare(self, job: Job) -> None:
         self._check_run_dir(job)
         if job.prepare_command is None:

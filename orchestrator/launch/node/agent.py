@@ -140,8 +140,8 @@ class Agent:
         now = seconds_since_boot()
         if self._ending is None:
             self._grace = float(hello["grace_seconds"])
-            self._lease = Lease(float(hello["lease_seconds"]), now)
-        self._lease.heard(now, now)
+            self._lease.seconds = float(hello["lease_seconds"])
+        self._lease.heard(float(hello.get("echo") or now), now)
         self._outbox.rewind(int(hello["acknowledged"]))
         connection.send(
             {

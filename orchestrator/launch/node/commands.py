@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -15,6 +14,7 @@ from orchestrator.errors import OrchestratorError, PortError, StartError
 from orchestrator.launch.job import Job, LaunchPlan
 from orchestrator.launch.launcher import StopKind
 from orchestrator.launch.local import LocalLauncher
+from orchestrator.launch.node import facts
 from orchestrator.launch.node.code_store import CodeStore
 from orchestrator.launch.node.code_tree import CodeStoreError
 from orchestrator.launch.node.frames import Header
@@ -25,7 +25,7 @@ from orchestrator.launch.run_dir import RunDir
 
 Answer = Callable[[tuple[Header, bytes]], None]
 _KINDS: Mapping[type[Exception], str] = {PortError: "port", StartError: "start", CodeStoreError: "code"}
-_STARTING = ("submit", "prepare", "hold")
+_STARTING = ("submit", "prepare", "warm", "hold")
 
 
 class Commands:
@@ -56,6 +56,7 @@ class Commands:
             "hold": self._hold,
             "submit": self._submit,
             "prepare": self._prepare,
+            "warm": self._warm,
             "stop": self._stop,
             "signal": self._signal,
             "dump_stacks": self._dump_stacks,
@@ -113,6 +114,10 @@ class Commands:
         self._launcher.prepare(replace(job, env=_extended(job.env, self._package)))
         self._answer(header, "accepted")
 
+    def _warm(self, header: Header, _: bytes) -> None:
+        job = decode_job(header["job"])
+        self._launcher.warm(replace(job, env=_extended(job.env, self._package)))
+
     def _stop(self, header: Header, _: bytes) -> None:
         self._launcher.stop(_tasks(header["tasks"]), StopKind(header["kind"]))
 
@@ -140,7 +145,6 @@ class Commands:
     def _gather(self, header: Header) -> None:
         said: Header = {"request": header.get("request")}
         try:
-            facts = importlib.import_module("orchestrator.launch.node.facts")
             found = facts.gather(header, sys.executable, self._launcher.environ)
         except Exception as error:
             said |= {"event": "refused", "kind": "facts", "message": f"{type(error).__name__}: {error}"}

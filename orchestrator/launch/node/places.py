@@ -6,6 +6,7 @@ a `RunDir` with the agent's own files beside.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -103,6 +104,18 @@ def _locked(path: Path) -> Iterator[bool]:
             yield True
 
 
+@contextmanager
+def _where_locks_work() -> Iterator[None]:
+    """Goes on without a lock on a network file system that has none."""
+    try:
+        yield
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+
+
 def take_lock(path: Path) -> int | None:
     """A descriptor that holds the lock file until it is closed; None while another process holds it.
 
@@ -111,7 +124,8 @@ def take_lock(path: Path) -> int | None:
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with _where_locks_work():
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(handle).st_ino == path.stat().st_ino:
             return handle
     except (BlockingIOError, FileNotFoundError):

@@ -196,6 +196,23 @@ def test_what_cannot_be_imported_is_told_as_a_start_that_failed(host: Host) -> N
     connection.event("exited")
 
 
+def test_what_tasks_are_forked_from_can_be_started_before_them(host: Host) -> None:
+    (host.home / "light").mkdir()
+    (host.home / "light" / "tensorflow.py").write_text("")
+    connection, _ = host.welcomed()
+    whole = plan(host, {WORKER: [sys.executable, "-m", "worker"]})
+    job = replace(whole.job, env={"PYTHONPATH": str(host.home / "light")})
+    connection.send({"do": "warm", "number": 1, "job": encode_job(job)})
+    connection.until(lambda header: "imported tensorflow" in header.get("text", ""))
+    (host.home / "worker.py").write_text("import sys; print('tensorflow' in sys.modules)")
+    part = replace(whole.tasks[0], start_method=StartMethod.FORK)
+    submit(connection, 2, replace(whole, job=job, tasks=(part,)))
+    assert connection.event("started")[0]["method"] == "fork"
+    assert connection.event("output")[1] == b"True\n"
+    imports = [h for h, _ in connection.frames if "importing" in h.get("text", "")]
+    assert len(imports) == 1
+
+
 def test_a_tasks_use_of_the_machine_is_told(host: Host) -> None:
     connection, _ = host.welcomed()
     submit(connection, 1, plan(host, {WORKER: ["sleep", "1000"]}))
