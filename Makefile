@@ -18,6 +18,6 @@ test-faults:  ## the whole fault matrix, with times
 	$(PYTHON) -m pytest -n 0 -m faults tests
 
 bench:  ## the engine beside tf.estimator 2.15.1, Keras and bare loops; rewrites docs/performance.md
-	$(PYTHON) -m benchmarks.estimator_speed --write
+	$(PYTHON) -m benchmarks.estimator_speed
 
 ci: check test
