@@ -1,4 +1,4 @@
-"""The performance page is made of medians and of ratios within a round; measuring goes on where it stopped."""
+"""The performance page: medians, ratios within a round; measuring goes on where it stopped."""
 
 from __future__ import annotations
 

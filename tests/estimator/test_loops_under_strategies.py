@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ import tensorflow as tf
 from orchestrator.errors import InvalidArgument
 from orchestrator.estimator import strategies
 from orchestrator.estimator.estimator import Estimator
-from orchestrator.estimator.loop_length import LoopLength
+from orchestrator.estimator.loop_length import LoopLength, add_loop
 from orchestrator.estimator.run_config import RunConfig
 from orchestrator.estimator.specs import EstimatorSpec
 from tests.estimator import linear_model
+from tests.estimator.test_clusters import STEPS, Cluster, steps_saved
 from tests.estimator.test_in_graph_loop import all_variables, dropping, looped_files, summaries
 
 v1 = tf.compat.v1
@@ -129,3 +131,42 @@ def test_what_cannot_loop_on_replicas_is_refused_or_done_in_single_steps_and_sai
     auto = trained(tmp_path / "auto", "mirrored", fickle, steps_per_loop="auto")
     assert auto.get_variable_value("global_step") == 47
     assert caplog.text.count("steps_per_loop is 1: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("steps_per_loop", "votes", "workers", "reason"),
+    [
+        (5, object(), 2, "tasks that step together decide at each step"),
+        ("auto", object(), 2, "tasks that step together decide at each step"),
+        ("auto", None, 2, "other workers step meanwhile"),
+    ],
+)
+def test_in_clusters_single_steps_have_a_reason(
+    caplog: pytest.LogCaptureFixture, steps_per_loop: Any, votes: Any, workers: int, reason: str
+) -> None:
+    graph: Any = SimpleNamespace(repetition=object(), votes=votes, loop=None)
+    model: Any = SimpleNamespace(
+        config=SimpleNamespace(steps_per_loop=steps_per_loop, num_worker_replicas=workers)
+    )
+    caplog.set_level(logging.INFO, "tensorflow")
+    if steps_per_loop == "auto":
+        add_loop(graph, model, [])
+        assert f"steps_per_loop is 1: {reason}" in caplog.text
+        assert graph.loop is None
+    else:
+        with pytest.raises(InvalidArgument, match=reason):
+            add_loop(graph, model, [])
+
+
+@pytest.mark.faults
+def test_beside_parameter_servers_each_worker_loops_for_itself(tmp_path: Path) -> None:
+    tasks = ["chief-0", "worker-0", "ps-0"]
+    cluster = Cluster(tmp_path, "ours:parameter_server", tasks, steps_per_loop=5)
+    try:
+        cluster.wait(*tasks)
+    finally:
+        cluster.kill()
+    last = steps_saved(cluster.model_dir)[-1]
+    assert STEPS <= last <= STEPS + 2 * 5
+    kernel = tf.train.load_variable(str(cluster.model_dir), "kernel")
+    assert np.abs(kernel - linear_model.WEIGHTS).max() < np.abs(linear_model.WEIGHTS).max()
