@@ -134,11 +134,21 @@ def progress_line(snapshot: Snapshot) -> str:
 def _phase_words(snapshot: Snapshot) -> str:
     if snapshot.phase is not RunPhase.RUNNING:
         return str(snapshot.phase)
-    alive = sum(view.state == "running" for view in snapshot.tasks)
+    alive = sum(view.state == "running" and not _begins(view) for view in snapshot.tasks)
+    beginning = sum(map(_begins, snapshot.tasks))
+    if beginning and not alive:
+        return f"starting {beginning} task{'s' * (beginning > 1)}"
     return f"{alive} of {len(snapshot.tasks)} tasks running"
 
 
+def _begins(view: TaskView) -> bool:
+    """It was asked for, and has no process yet."""
+    return view.state == "running" and view.pid is None and view.progress is None
+
+
 def _doing(view: TaskView) -> str:
+    if _begins(view):
+        return "starting"
     if view.state != "running" or view.progress is None:
         failed = view.state == "failed" and view.code is not None
         return f"{view.state} ({view.code})" if failed else view.state

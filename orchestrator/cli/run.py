@@ -171,9 +171,10 @@ def _conclude(resolved: ResolvedJob, result: RunResult, display: Display) -> Non
     if result.root_cause is not None:
         display.say("")
         masker = resolved.job.masker()
-        if result.why:
+        verdict = render(result) or ""
+        if result.why and not verdict.startswith(result.why):
             display.say(masker.text(result.why))
-        for line in masker.text(render(result) or "").splitlines():
+        for line in masker.text(verdict).splitlines():
             display.say(line, "red")
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from orchestrator.cluster.records import ExitRecord
 from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.launch.job import StrategyKind
 
@@ -42,6 +43,12 @@ class Stage(str, Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+def exit_code_after_preparation(record: ExitRecord | None) -> int:
+    """The launcher's exit code when the preparation failed: that of the command where it means the same."""
+    known = (EXIT_BAD_INPUT, EXIT_ENVIRONMENT)
+    return record.code if record is not None and record.code in known else EXIT_FAILED
 
 
 @dataclass(frozen=True)

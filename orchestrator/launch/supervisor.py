@@ -142,7 +142,7 @@ class Supervisor:
         self._journal.event(EventKind.PREPARING, "preparing the data")
         cause = run_preparation(self._launcher, self._job, self._clock, self._tell, self.stop_requested)
         if cause is not None:
-            code = completion.EXIT_BAD_INPUT if cause.user_error else completion.EXIT_FAILED
+            code = completion.exit_code_after_preparation(cause.end.exit)
             self._finish(RunPhase.FAILED, code, "the preparation of the data failed", cause)
         elif not self.stop_requested():
             self._journal.event(EventKind.PREPARED, "the data is prepared")

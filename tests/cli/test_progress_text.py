@@ -47,7 +47,15 @@ def test_the_progress_line_counts_examples_where_the_task_does() -> None:
 @pytest.mark.parametrize(
     ("snapshot", "expected"),
     [
-        (Snapshot(RunPhase.RUNNING, 0, (TaskView(task("chief-0"), "running"),)), "1 of 1 tasks running"),
+        (Snapshot(RunPhase.RUNNING, 0, (TaskView(task("chief-0"), "running"),)), "starting 1 task"),
+        (
+            Snapshot(
+                RunPhase.RUNNING,
+                0,
+                (TaskView(task("chief-0"), "running", pid=7), TaskView(task("ps-0"), "running")),
+            ),
+            "1 of 2 tasks running",
+        ),
         (Snapshot(RunPhase.PREPARING, 0, ()), "preparing"),
         (Snapshot(RunPhase.RESTARTING, 1, (CHIEF,)), "restarting  step 400/1000  300 steps/s  loss 0.3123"),
         (

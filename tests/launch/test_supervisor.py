@@ -667,7 +667,7 @@ def test_data_is_prepared_before_any_task_starts(tmp_path: Path) -> None:
     assert len(run.submitted) == 1
 
 
-@pytest.mark.parametrize(("code", "expected"), [(1, 1), (2, 2)])
+@pytest.mark.parametrize(("code", "expected"), [(1, 1), (2, 2), (3, 3), (4, 1)])
 def test_a_preparation_that_fails_starts_nothing(tmp_path: Path, code: int, expected: int) -> None:
     job = make_job(tmp_path / "run", StrategyKind.SINGLE, chief=1, prepare_command=("prepare",))
     RunDir(job.run_dir).preparation_log.write_text("downloading\nno space left\n")
