@@ -15,6 +15,7 @@ from orchestrator.cluster.records import ExitRecord
 from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.launch.job import Job, LaunchPlan, StrategyKind, TaskRequest
 from orchestrator.launch.launcher import (
+    Launcher,
     LauncherNote,
     TaskEvent,
     TaskExited,
@@ -82,7 +83,7 @@ def launcher(job: Job, **arguments: Any) -> Iterator[LocalLauncher]:
 class Watch:
     """Everything that a launcher has said so far."""
 
-    def __init__(self, source: LocalLauncher) -> None:
+    def __init__(self, source: Launcher) -> None:
         self.source = source
         self.events: list[TaskEvent] = []
 
