@@ -180,6 +180,8 @@ class TrainingLoop:
             if self._always_hooked or not self._run_bare(session):
                 self._run_hooked(session)
         except PEER_LOST as lost:
+            if self._graph.votes is not None:
+                raise  # those that step together cannot take one back in: all of them begin anew
             session.reopen(lost)
 
     def _run_hooked(self, session: HookedSession) -> None:
