@@ -14,8 +14,10 @@ test:  ## the README's test command
 test-integration:  ## only the tests that start several processes
 	$(PYTHON) -m pytest tests/integration
 
-test-faults:  ## the whole fault matrix, with times
-	$(PYTHON) -m pytest -n 0 -m faults tests
+test-faults:  ## the whole fault matrix (two hours); writes its times into docs/reliability.md
+	rm -f fault-times.jsonl
+	FAULT_TIMES=fault-times.jsonl $(PYTHON) -m pytest -n 1 -m faults tests
+	$(PYTHON) -m tests.integration.faults.times fault-times.jsonl --write docs/reliability.md
 
 bench:  ## the engine beside tf.estimator 2.15.1, Keras and bare loops; rewrites docs/performance.md
 	$(PYTHON) -m benchmarks.estimator_speed

@@ -18,7 +18,7 @@ from orchestrator.launch.job import Job, StrategyKind
 from orchestrator.launch.root_cause import FailureKind
 from orchestrator.launch.task_table import TaskRow, TaskTable
 
-FOREIGN_SECONDS = 30.0
+FOREIGN_SECONDS = 10.0
 """How long a server of a program that is not ours may be gone: it may know before us that all is done."""
 _TRAINING = (Phase.STARTING, Phase.WAITING, Phase.STEPPING, Phase.SAVING)
 """What a task is in the middle of, when it has not said that it is done."""

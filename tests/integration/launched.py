@@ -35,18 +35,23 @@ def orchestrator(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 class Launched:
     """`orchestrator run WORDS`, started; killed at the end of the `with` block if it still runs."""
 
-    def __init__(self, cwd: Path, *words: str, env: dict[str, str] | None = None) -> None:
-        self.run_dir = RunDir(cwd / "run")
-        self.output_path = cwd / "launcher-output.txt"
+    def __init__(self, cwd: Path, *words: str, env: dict[str, str] | None = None, name: str = "run") -> None:
+        self.run_dir = RunDir(cwd / name)
+        self.output_path = cwd / f"{name}-output.txt"
         options, command = (words, ()) if "--" not in words else _split(words)
+        self.output_path.touch()
+        words = (*COMMAND_LINE, "run", *options, "--run-dir", str(self.run_dir.path), *command)
+        self.process = self._start(list(words), cwd, {**os.environ, **(env or {})})
+
+    def _start(self, command: list[str], cwd: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
         with self.output_path.open("wb") as stream:
-            self.process = subprocess.Popen(
-                [*COMMAND_LINE, "run", *options, "--run-dir", str(self.run_dir.path), *command],
+            return subprocess.Popen(
+                command,
                 cwd=cwd,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **(env or {})},
+                env=env,
             )
 
     def __enter__(self) -> Launched:
