@@ -92,7 +92,9 @@ def test_a_killed_launcher_leaves_nothing_and_the_next_run_goes_on(
     record(Row(strategy.name, "launcher", "SIGKILL", None, outcome, time.monotonic() - began))
 
 
-@pytest.mark.parametrize("strategy", [STRATEGIES["multi_worker"], STRATEGIES["parameter_server"]], ids=str)
+@pytest.mark.parametrize(
+    "strategy", [STRATEGIES["multi_worker"], STRATEGIES["parameter_server"]], ids=lambda s: s.name
+)
 def test_a_machine_that_stands_still_restarts_nothing(
     tmp_path: Path, digits_dir: Path, strategy: Strategy
 ) -> None:
