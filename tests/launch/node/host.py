@@ -76,7 +76,7 @@ class Connection:
                 self._looked += 1
                 if fits(frame[0]):
                     return frame
-            assert time.monotonic() < end, f"waited in vain; came: {self.frames}"
+            assert time.monotonic() < end, f"waited in vain; came last: {self.frames[-20:]}"
             if time.monotonic() > beat_at:
                 beat_at = time.monotonic() + 0.5
                 with suppress(Ended):

@@ -28,8 +28,8 @@ from pathlib import Path
 from orchestrator.cluster import records, stacks
 import os
 stacks.register(records.TaskEnvironment.read(), os.getpid())
-print("ready", flush=True)
 def wait_for_ever():
+    print("ready", flush=True)
     while True:
         time.sleep(0.1)
 wait_for_ever()
