@@ -33,8 +33,8 @@ LONGEST_PAUSE = 6.0
 END_LIMIT = 600.0
 LAUNCHER, PARENT = "launcher", "warm parent"
 SIGNALS = [signal.SIGKILL] * 10 + [signal.SIGTERM] * 4 + [signal.SIGSEGV, signal.SIGABRT, signal.SIGSTOP]
-PATIENT = ("--set", "run_policy.max_restarts=1000")
-"""Most of the deaths bring no new checkpoint, since they follow so fast."""
+PATIENT = ("--set", "run_policy.max_restarts=1000", "--set", "run_policy.start_timeout_seconds=120")
+"""Most of the deaths bring no new checkpoint, since they follow so fast; some stop a task at its start."""
 
 
 @dataclass

@@ -20,6 +20,7 @@ from tests.integration.launched import Launched
 pytest.importorskip("sklearn", reason="the digits come from scikit-learn")
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.faults]
 ALL = [pytest.param(strategy, id=name) for name, strategy in STRATEGIES.items()]
+SEVERAL = [pytest.param(STRATEGIES[name], id=name) for name in ("multi_worker", "parameter_server")]
 SELDOM = 100_000
 """Steps between two checkpoints where only a stop request can be the reason for one."""
 
@@ -92,9 +93,7 @@ def test_a_killed_launcher_leaves_nothing_and_the_next_run_goes_on(
     record(Row(strategy.name, "launcher", "SIGKILL", None, outcome, time.monotonic() - began))
 
 
-@pytest.mark.parametrize(
-    "strategy", [STRATEGIES["multi_worker"], STRATEGIES["parameter_server"]], ids=lambda s: s.name
-)
+@pytest.mark.parametrize("strategy", SEVERAL)
 def test_a_machine_that_stands_still_restarts_nothing(
     tmp_path: Path, digits_dir: Path, strategy: Strategy
 ) -> None:
