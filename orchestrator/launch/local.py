@@ -30,8 +30,10 @@ from orchestrator.launch.local_processes import LocalProcesses
 from orchestrator.launch.log_stream import read_logs
 from orchestrator.launch.ports import PortHolder, PrivatePorts
 from orchestrator.launch.process_tree import catches
+from orchestrator.launch.resource_warnings import ResourceWarnings
 from orchestrator.launch.resources import ResourceSampler
 from orchestrator.launch.run_dir import RunDir
+from orchestrator.launch.start_method import gpu_visible
 
 
 class LocalLauncher:
@@ -62,6 +64,7 @@ class LocalLauncher:
         self._ports: PortHolder | PrivatePorts = PortHolder()
         self._processes = LocalProcesses(self._paths, interpreter, import_limit, clock)
         self._sampler = ResourceSampler(self._paths.resources, clock)
+        self._warnings: ResourceWarnings | None = None
         self._closed = False
 
     @property
@@ -130,6 +133,8 @@ class LocalLauncher:
         self._processes.keep_up(0)
         self._check_ports(chosen)
         self._need_parent(plan.job, fork=any(p.start_method is StartMethod.FORK for p in chosen))
+        if self._warnings is None:
+            self._warnings = ResourceWarnings(plan.job, gpu=gpu_visible(self._environ))
         begun: list[TaskProcess] = []
         try:
             for task_plan in chosen:
@@ -164,8 +169,10 @@ class LocalLauncher:
 
     def sample(self, now: float) -> None:
         pids = {task: process.pid for task, process in self._processes.running.items() if process.pid}
-        self._sampler.sample(now, pids)
+        usage = self._sampler.sample(now, pids)
         for text in self._sampler.take_notes():
+            self._processes.note(text)
+        for text in self._warnings.look(now, usage) if self._warnings is not None else ():
             self._processes.note(text)
 
     def peaks(self) -> Mapping[TaskId, PeakUsage]:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
+from typing import Any
 
 from orchestrator.cluster.task import TaskId
 from orchestrator.launch.launcher import PeakUsage
@@ -40,6 +41,15 @@ class ProcessUsage:
     """Of the process and of its children that were waited for."""
     resident: int
     """Bytes in memory, shared ones among them."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one task's processes together use at one sample."""
+
+    cpu_percent: float | None
+    """100 is one core; None in the first sample."""
+    memory_bytes: int
 
 
 @dataclass(frozen=True)
@@ -199,20 +209,19 @@ class ResourceSampler:
         self._notes: list[str] = []
         self._trouble_told = False
 
-    def sample(self, now: float, pids: Mapping[TaskId, int]) -> None:
-        """Measures tasks by their first process; does nothing until `SAMPLE_SECONDS` after the last time."""
+    def sample(self, now: float, pids: Mapping[TaskId, int]) -> Mapping[TaskId, Usage]:
+        """Measures tasks by their first process; nothing until `SAMPLE_SECONDS` after the last time."""
         if now < self._due:
-            return
+            return {}
         self._due = now + SAMPLE_SECONDS
         if pids:
             self._gpu.refresh()
         used = self._measure(pids.values(), now) if pids else {}
-        lines = [
-            json.dumps(self._note_usage(task, pid, used[pid], now)) + "\n"
-            for task, pid in sorted(pids.items())
-            if pid in used
-        ]
-        self._append("".join(lines))
+        notes = {
+            t: self._note_usage(t, pid, used[pid], now) for t, pid in sorted(pids.items()) if pid in used
+        }
+        self._append("".join(json.dumps(note) + "\n" for note in notes.values()))
+        return {task: Usage(note["cpu_percent"], note["memory_bytes"]) for task, note in notes.items()}
 
     def peaks(self) -> Mapping[TaskId, PeakUsage]:
         """The peak of each task so far, over all its starts."""
@@ -227,7 +236,7 @@ class ResourceSampler:
         """Leaves no helper process behind."""
         self._gpu.close()
 
-    def _note_usage(self, task: TaskId, pid: int, usage: TreeUsage, now: float) -> dict[str, object]:
+    def _note_usage(self, task: TaskId, pid: int, usage: TreeUsage, now: float) -> dict[str, Any]:
         percent = None
         if pid in self._last:
             then, spent = self._last[pid]
