@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +14,7 @@ import tensorflow as tf
 from orchestrator.errors import CheckpointError
 from orchestrator.estimator import checkpoints
 from orchestrator.estimator.checkpoint_writer import SavedTensors
+from orchestrator.estimator.start_mark import StartMark
 
 v1 = tf.compat.v1
 
@@ -35,6 +38,8 @@ class SessionTarget:
     config: Any = None
     max_wait_seconds: float | None = None
     """How long a worker waits for the chief; None: for ever."""
+    shares_variables: bool = False
+    """Whether a chief initialises them for others, as with parameter servers."""
 
 
 def finalize(scaffold: v1.train.Scaffold) -> None:
@@ -56,11 +61,12 @@ def open_as_chief(
     another model, and RuntimeError, as TensorFlow does, when variables are
     still uninitialised afterwards.
     """
+    mark = _mark(target)
     finalize(scaffold)
     checkpoint = find_checkpoint()
     if checkpoint is not None:
         _refuse_misfit(checkpoint, scaffold.saver)
-    return _manager(scaffold).prepare_session(
+    session = _manager(scaffold).prepare_session(
         target.master,
         saver=scaffold.saver,
         checkpoint_filename_with_path=checkpoint,
@@ -69,6 +75,9 @@ def open_as_chief(
         init_feed_dict=scaffold.init_feed_dict,
         init_fn=_one_after_the_other(warm_start, scaffold.init_fn),
     )
+    if mark is not None:
+        session.run(mark.set)
+    return session
 
 
 def _refuse_misfit(checkpoint: str, saver: Any) -> None:
@@ -114,14 +123,28 @@ def restore_again(session: v1.Session, scaffold: v1.train.Scaffold, checkpoint: 
 
 
 def open_as_worker(scaffold: v1.train.Scaffold, target: SessionTarget) -> v1.Session:
-    """A session on variables that the chief initialises; waits for it.
+    """A session on variables that the chief initialises; waits for it, and for its warm start.
 
     Raises tf.errors.DeadlineExceededError when the chief does not do it in time.
     """
+    mark = _mark(target)
     finalize(scaffold)
-    return _manager(scaffold).wait_for_session(
-        target.master, config=target.config, max_wait_secs=target.max_wait_seconds
-    )
+    limit = target.max_wait_seconds
+    end = math.inf if limit is None else time.monotonic() + limit
+    session = _manager(scaffold).wait_for_session(target.master, config=target.config, max_wait_secs=limit)
+    while mark is not None and not session.run(mark.is_set):
+        if time.monotonic() > end:
+            session.close()
+            raise tf.errors.DeadlineExceededError(
+                None, None, f"The chief has not given the variables their first values after {limit:g} s."
+            )
+        time.sleep(CHIEF_POLL_SECONDS)
+    return session
+
+
+def _mark(target: SessionTarget) -> StartMark | None:
+    """None where no other task shares the variables."""
+    return StartMark.of(v1.get_default_graph()) if target.shares_variables else None
 
 
 def _manager(scaffold: v1.train.Scaffold) -> v1.train.SessionManager:

@@ -104,6 +104,7 @@ def _session_opener(
         master=session_master(config, strategy, session_config),
         config=session_config,
         max_wait_seconds=config.session_creation_timeout_secs,
+        shares_variables=bool(config.cluster_spec) and not crosses_processes(strategy),
     )
     # A loop would run in one thread what single steps leave out, and round in other places.
     if strategy is None and graph.loop is None and not any(may_trace(hook) for hook in hooks):
