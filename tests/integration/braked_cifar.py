@@ -1,4 +1,4 @@
-"""The fine-tuning of MobileNet, its body kept as it was, held back until a test releases it."""
+"""The fine-tuning of MobileNet, held back until a test releases it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.integration.brake import HOLD_STEP, Brake
 MAX_STEPS = HOLD_STEP + 40
 
 
-def experiment(config: RunConfig, pictures: str, release: str) -> Experiment:
+def experiment(config: RunConfig, pictures: str, release: str, body_rate: float = 0.0) -> Experiment:
     """`fine_tune_cifar`, which goes on at its own pace once the file `release` exists."""
-    made = fine_tune_cifar.experiment(config, pictures, max_steps=MAX_STEPS, body_rate=0.0)
+    made = fine_tune_cifar.experiment(config, pictures, max_steps=MAX_STEPS, body_rate=body_rate)
     hooks = (Brake(Path(release)),)
     return dataclasses.replace(made, train_spec=made.train_spec._replace(hooks=hooks))
