@@ -121,7 +121,9 @@ class _Probe:
                     continue
                 connection, _ = self._listener.accept()
                 with connection:
+                    connection.settimeout(ANSWER_SECONDS)
                     connection.sendall(self._token.encode())
+                    connection.recv(1)  # who hangs up last leaves no trace on the port
             except OSError:
                 continue  # nobody called, the caller went away, or the end
         self.end()
@@ -151,9 +153,12 @@ def in_parallel(
 
 def _machine(header: Mapping[str, Any], executable: str, environ: Mapping[str, str]) -> dict[str, Any]:
     machine = Machine.look(environ)
-    wanted = [*([name, "tensorflow"] for name in TENSORFLOW_DISTRIBUTIONS), *header.get("packages", [])]
-    versions, error = ask_python(executable, environ, _VERSIONS, wanted, PYTHON_SECONDS)
-    versions = versions or {}
+    packages = header.get("packages")
+    versions, error = {}, None
+    if packages is not None:
+        wanted = [*([name, "tensorflow"] for name in TENSORFLOW_DISTRIBUTIONS), *packages]
+        versions, error = ask_python(executable, environ, _VERSIONS, wanted, PYTHON_SECONDS)
+        versions = versions or {}
     pages = os.sysconf("SC_PAGE_SIZE")
     return {
         "hostname": socket.gethostname(),
@@ -162,7 +167,7 @@ def _machine(header: Mapping[str, Any], executable: str, environ: Mapping[str, s
         "executable": executable,
         "python_error": error,
         "tensorflow": _tensorflow([versions.get(name) for name in TENSORFLOW_DISTRIBUTIONS]),
-        "packages": {name: versions.get(name) for name, _ in header.get("packages", [])},
+        "packages": {name: versions.get(name) for name, _ in packages or []},
         "cpus": machine.cores,
         "gpus": list(machine.gpus),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * pages,
@@ -204,7 +209,7 @@ def _caller(other: Mapping[str, Any]) -> Callable[[], str | None]:
             (other["address"], other["port"]), timeout=ANSWER_SECONDS
         ) as connection:
             answer = b""
-            while len(answer) < 256 and (more := connection.recv(256)):
+            while len(answer) < len(other["token"]) and (more := connection.recv(256)):
                 answer += more
         return None if answer.decode(errors="replace") == other["token"] else "another machine answers there"
 

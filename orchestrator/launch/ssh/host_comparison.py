@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from orchestrator.cluster.quantity import format_size
 from orchestrator.cluster.task import TaskId
+from orchestrator.errors import EnvironmentProblem
 from orchestrator.launch.job import Job
-from orchestrator.launch.ssh.host_survey import HostAnswers
+from orchestrator.launch.ssh.host_survey import HostAnswers, Visit, survey
 
 OLDEST_TENSORFLOW = (2, 16)
 ENOUGH_SPACE = 256 * 1024**2
@@ -81,6 +82,22 @@ def compare(
         remarks += _differing(heard, package, _version_of(package), str)
     rows = tuple(_row(answer, needs.get(name, Needs()).tasks) for name, answer in answers.items())
     return Comparison(rows, tuple(problems), tuple(remarks))
+
+
+def require_common_ground(job: Job, visit: Visit) -> None:
+    """Has the hosts look for each other and for the model directory, before tasks do.
+
+    A URL is left to the tasks: to ask for it takes as long as they take to start.
+    Raises EnvironmentProblem that names every host at fault, and the fix.
+    """
+    if "://" in job.model_dir:
+        return
+    answers = survey(job, visit)
+    heard = {name: answer for name, answer in answers.items() if answer.facts and not answer.problem}
+    problems = [f"{name}: {answer.problem}" for name, answer in answers.items() if answer.problem]
+    problems += [*_model_dir(job.model_dir, heard), *_network(heard)]
+    if problems:
+        raise EnvironmentProblem("\n  ".join(["the hosts cannot run this job together:", *problems]))
 
 
 def _of_one(answer: HostAnswers, needs: Needs) -> Iterator[str]:

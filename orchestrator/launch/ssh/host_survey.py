@@ -45,18 +45,23 @@ class HostAnswers:
     """Other hosts whose file in the model directory it looked for: None, or why not."""
 
 
-def survey(job: Job, visit: Visit, packages: Sequence[tuple[str, str]] = ()) -> dict[str, HostAnswers]:
+def survey(
+    job: Job, visit: Visit, packages: Sequence[tuple[str, str]] | None = None
+) -> dict[str, HostAnswers]:
     """Every host's answers, in the order of the hosts.
 
-    `packages` are (distribution, module) whose versions are asked for. Files and
-    ports that serve as probes are taken away again.
+    `packages` are (distribution, module) whose versions are asked for, with that of
+    TensorFlow; None: of nothing, which is quicker. Files and ports that serve as
+    probes are taken away again.
     """
     mark = f"check-{secrets.token_hex(4)}"
     reached = [name for name in visit.addresses if name not in visit.failures]
     tokens = {name: f"{mark}-{number}" for number, name in enumerate(reached)}
     ports = _declared_ports(job, visit.placed)
     names = sorted({visit.addresses[name] for name in reached}) if len(reached) > 1 else []
-    begin = {"model_dir": job.model_dir, "packages": [list(pair) for pair in packages], "names": names}
+    begin: Header = {"model_dir": job.model_dir, "names": names}
+    if packages is not None:
+        begin["packages"] = [list(pair) for pair in packages]
     facts, silent = _stage(
         visit.ask,
         {n: {"stage": "begin", "token": tokens[n], "port": ports.get(n), **begin} for n in reached},

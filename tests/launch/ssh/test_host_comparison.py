@@ -9,9 +9,16 @@ from typing import Any
 import pytest
 
 from orchestrator.cluster.task import TaskId, TaskType
+from orchestrator.errors import EnvironmentProblem
 from orchestrator.launch.job import Job, StrategyKind, TaskRequest
 from orchestrator.launch.node.frames import Header
-from orchestrator.launch.ssh.host_comparison import COLUMNS, Needs, compare, needs_by_host
+from orchestrator.launch.ssh.host_comparison import (
+    COLUMNS,
+    Needs,
+    compare,
+    needs_by_host,
+    require_common_ground,
+)
 from orchestrator.launch.ssh.host_survey import HostAnswers, Visit, survey
 
 GIB = 2**30
@@ -141,6 +148,29 @@ def test_hosts_that_do_not_reach_or_see_each_other_are_named() -> None:
     assert first.startswith("h2 cannot connect to h1 (10.0.0.1, port 4001): timed out. Tasks use any port")
     assert second.startswith("model dir /shared/model is not shared: h2 does not see what h1 wrote there.")
     assert compare(job(), answers, {}).rows[1][-2:] == ("closed", "no")
+
+
+def test_hosts_without_common_ground_are_refused_before_anything_starts() -> None:
+    def ask(questions: Mapping[str, Header]) -> dict[str, tuple[Header, bytes]]:
+        answers: dict[str, tuple[Header, bytes]] = {}
+        for name, question in questions.items():
+            assert "packages" not in question
+            found: dict[str, Any] = facts() if question["stage"] == "begin" else {}
+            if question["stage"] == "look":
+                found = {"reached": dict.fromkeys(question["others"], wrong)}
+                found["seen"] = dict.fromkeys(question["tokens"], wrong)
+            answers[name] = ({"event": "facts", "facts": found}, b"")
+        return answers
+
+    visit = Visit({"h1": "10.0.0.1", "h2": "10.0.0.2"}, {}, {}, ask)
+    wrong: str | None = "not seen"
+    with pytest.raises(
+        EnvironmentProblem, match=r"(?s)is not shared: h1.*\n  h1 cannot connect to h2"
+    ) as caught:
+        require_common_ground(job(), visit)
+    assert str(caught.value).startswith("the hosts cannot run this job together:\n  model dir")
+    wrong = None
+    require_common_ground(job(), visit)
 
 
 def test_needs_add_up_by_host() -> None:
