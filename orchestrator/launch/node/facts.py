@@ -154,11 +154,12 @@ def in_parallel(
 def _machine(header: Mapping[str, Any], executable: str, environ: Mapping[str, str]) -> dict[str, Any]:
     machine = Machine.look(environ)
     packages = header.get("packages")
-    versions, error = {}, None
+    versions: dict[str, str | None] = {}
+    error: str | None = None
     if packages is not None:
         wanted = [*([name, "tensorflow"] for name in TENSORFLOW_DISTRIBUTIONS), *packages]
-        versions, error = ask_python(executable, environ, _VERSIONS, wanted, PYTHON_SECONDS)
-        versions = versions or {}
+        found, error = ask_python(executable, environ, _VERSIONS, wanted, PYTHON_SECONDS)
+        versions = found or {}
     pages = os.sysconf("SC_PAGE_SIZE")
     return {
         "hostname": socket.gethostname(),
