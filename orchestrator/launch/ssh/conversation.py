@@ -166,6 +166,7 @@ class Conversation:
             "grace_seconds": self.terms.grace,
             "acknowledged": self._sequence,
             "instance": self._instance,
+            "echo": self._echo,
         }
         self.link.send(encode(hello))
 

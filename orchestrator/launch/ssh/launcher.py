@@ -12,7 +12,7 @@ from pathlib import Path
 from orchestrator.cluster.launcher_sections import SshSection
 from orchestrator.cluster.task import TaskId
 from orchestrator.errors import ConfigError, PortError, StartError
-from orchestrator.launch.job import Job, LaunchPlan
+from orchestrator.launch.job import Job, LaunchPlan, StartMethod
 from orchestrator.launch.launcher import PeakUsage, StackFile, StopKind, TaskEvent
 from orchestrator.launch.local_plan import all_tasks
 from orchestrator.launch.log_stream import read_logs
@@ -82,6 +82,7 @@ class SshLauncher:
         self._code: CodeTree | None = None
         self._code_dir = Path()
         self._placed: dict[TaskId, str] = {}
+        self._warm: set[str] = set()
         self._closed = False
 
     def preview(self, job: Job) -> LaunchPlan:
@@ -109,6 +110,7 @@ class SshLauncher:
         ports = self._hold(job, self._placed) if job.size > 1 else {}
         plan = make_ssh_plan(job, attempt, hosts, ports, code_dir=self._code_dir)
         self._shared.spread(job, {host.name: host for host in hosts.values()}, self._placed, self._code_dir)
+        self._warm_up(plan, hosts.values())
         return replace(plan, notes=(*notes, *plan.notes))
 
     def visit(self, job: Job) -> Visit:
@@ -263,6 +265,7 @@ class SshLauncher:
         options, command = self._options, remote_command(self._options.python)
         generation = self._generations[name] = self._generations.get(name, -1) + 1
         place = re.sub(r"[^A-Za-z0-9._@-]", "_", name)
+        self._warm.discard(name)
         run_id = f"{self._run_name}-{place}" + (f".{generation}" if generation else "")
         return Conversation(
             terms=Terms(run_id, options.root, options.lease_seconds, self._grace),
@@ -308,6 +311,15 @@ class SshLauncher:
                 raise PortError(f"host {name}: {answer.get('message', 'it was lost')}")
             ports.update({TaskId.parse(task): port for task, port in answer["ports"].items()})
         return ports
+
+    def _warm_up(self, plan: LaunchPlan, hosts: Collection[Host]) -> None:
+        """Has hosts that will fork tasks import TensorFlow already, all at the same time."""
+        for host in {host.name: host for host in hosts}.values():
+            forks = any(p.host == host.name and p.start_method is StartMethod.FORK for p in plan.tasks)
+            if forks and host.name not in self._warm:
+                self._warm.add(host.name)
+                there = job_on(plan.job, host, self._code_dir)
+                self._hosts.tell(host.name, {"do": "warm", "job": encode_job(there)})
 
     def _need(self, names: Collection[str]) -> None:
         """Raises PortError where a host is lost: its addresses are, too."""
