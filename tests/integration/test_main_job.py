@@ -69,7 +69,10 @@ def test_parameter_servers_from_nothing_to_a_model_and_on(tmp_path: Path, data_d
         "worker-0": 0,
         "evaluator-0": 0,
     }
-    assert all(task["peak_memory_bytes"] > 1e7 for task in summary["tasks"].values())
+    peaks = [task["peak_memory_bytes"] for task in summary["tasks"].values()]
+    # A task that is over between two samples has none.
+    assert [peak for peak in peaks if peak is not None]
+    assert all(peak is None or peak > 1e7 for peak in peaks)
     # How many there are before it depends on how busy the machine is.
     assert evaluated_steps(model)[-1] == reached
     assert f"accuracy {summary['metrics']['accuracy']:.4f}" in first.output
