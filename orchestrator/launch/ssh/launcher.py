@@ -24,6 +24,7 @@ from orchestrator.launch.ssh.code_directory import CodeTree, read_code_directory
 from orchestrator.launch.ssh.code_transfer import send_code
 from orchestrator.launch.ssh.connection_state import ConnectionState
 from orchestrator.launch.ssh.conversation import Conversation, Deliver, Terms, begin_link
+from orchestrator.launch.ssh.host_comparison import require_common_ground
 from orchestrator.launch.ssh.host_survey import Visit
 from orchestrator.launch.ssh.placement import Capacity, declared, place
 from orchestrator.launch.ssh.plan import NAME, Host, job_on, make_ssh_plan, placeholder, plan_on
@@ -55,7 +56,8 @@ class SshLauncher:
 
     One object serves one job, from one thread; a second one keeps up the
     conversations with the hosts. `connect` makes connections, `resolve` tells
-    the addresses of hosts where the options do not.
+    the addresses of hosts where the options do not, `meet` refuses hosts that
+    cannot work together.
     """
 
     name = NAME
@@ -66,9 +68,11 @@ class SshLauncher:
         *,
         connect: Connect = over_ssh,
         resolve: Callable[[SshSection, Collection[str]], Mapping[str, str]] | None = None,
+        meet: Callable[[Job, Visit], None] = require_common_ground,
     ) -> None:
         self._paths = RunDir(run_dir)
         self._connect = connect
+        self._meet = meet
         self._resolve = resolve or (lambda options, names: client_of(options).host_names(list(names)))
         self._options = SshSection()
         self._grace = 0.0
@@ -105,6 +109,9 @@ class SshLauncher:
         self._find_addresses(names)
         notes = self._reach(job, names, first=attempt == 0 and not self._placed)
         usable = [name for name in names if self._hosts.usable(name)]
+        if not self._placed:
+            addresses = {name: self._addresses[name] for name in usable}
+            self._meet(job, Visit(addresses, {}, {}, self._hosts.ask))
         self._placed = place(job, self._capacities(usable))
         hosts = {task: self._host(name) for task, name in self._placed.items()}
         ports = self._hold(job, self._placed) if job.size > 1 else {}

@@ -15,7 +15,7 @@ from orchestrator.launch.job import Job, LaunchPlan, StartMethod
 from orchestrator.launch.launcher import Launcher
 from orchestrator.launch.local import LocalLauncher
 from orchestrator.launch.process_tree import processes_of_run
-from orchestrator.launch.ssh.launcher import SshLauncher
+from orchestrator.launch.ssh.launcher import Connect, SshLauncher
 from tests.launch.local_runs import local_job, wait_until
 
 
@@ -57,7 +57,14 @@ class Ssh:
         return replace(Local().job(folder, command, **replicas), launcher_options=options)
 
     def make(self, job: Job) -> Launcher:
-        return SshLauncher(job.run_dir, connect=through_a_shell, resolve=named_after_themselves)
+        return ssh_launcher(job, through_a_shell)
+
+
+def ssh_launcher(job: Job, connect: Connect) -> SshLauncher:
+    """A launcher whose hosts need not reach each other: they are all this machine."""
+    return SshLauncher(
+        job.run_dir, connect=connect, resolve=named_after_themselves, meet=lambda job, visit: None
+    )
 
 
 def through_a_shell(options: SshSection, host: str, command: str, interactive: bool) -> list[str]:

@@ -21,7 +21,7 @@ from orchestrator.launch.launcher import PreparationExited, StopKind, TasksOutOf
 from orchestrator.launch.process_tree import processes_of_run
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.ssh.launcher import SshLauncher
-from tests.launch.contract.backends import Ssh, named_after_themselves
+from tests.launch.contract.backends import Ssh, ssh_launcher
 from tests.launch.local_runs import CHIEF, WORKER, Watch, python, wait_until, write_program
 
 MARK = "TEST_HOST"
@@ -94,7 +94,7 @@ def make_job(folder: Path, lease: float, grace: float, **replicas: int) -> Job:
 @contextmanager
 def started(job: Job, network: Network) -> Iterator[tuple[SshLauncher, LaunchPlan, CountingWatch]]:
     """A launcher whose tasks run; whatever is left in the end is killed, after the test has looked."""
-    made = SshLauncher(job.run_dir, connect=network.connect, resolve=named_after_themselves)
+    made = ssh_launcher(job, network.connect)
     places: list[Path] = []
     try:
         plan = made.plan(job, 0)
@@ -239,7 +239,7 @@ def _words(pid: int) -> list[str]:
 def test_hosts_that_cannot_be_reached_are_one_error_in_the_words_of_ssh(tmp_path: Path) -> None:
     network, job = Network(), make_job(tmp_path, 600, 5, worker=2)
     network.down |= {"h1", "h2"}
-    made = SshLauncher(job.run_dir, connect=network.connect, resolve=named_after_themselves)
+    made = ssh_launcher(job, network.connect)
     with pytest.raises(EnvironmentProblem) as error:
         made.plan(job, 0)
     made.close()
@@ -253,7 +253,7 @@ def test_hosts_that_cannot_be_reached_are_one_error_in_the_words_of_ssh(tmp_path
 def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
     network, job = Network(), make_job(tmp_path, 600, 5)
     job = replace(job, launcher_options={**job.launcher_options, "python": "no-such-python"})
-    made = SshLauncher(job.run_dir, connect=network.connect, resolve=named_after_themselves)
+    made = ssh_launcher(job, network.connect)
     with pytest.raises(EnvironmentProblem, match=r"host h1: .*no-such-python.*not found"):
         made.plan(job, 0)
     made.close()
@@ -262,7 +262,7 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_preparation_on_a_lost_host_has_failed(tmp_path: Path) -> None:
     network, job = Network(), make_job(tmp_path, 600, 5)
     job = replace(job, prepare_command=job.command)
-    made = SshLauncher(job.run_dir, connect=network.connect, resolve=named_after_themselves)
+    made = ssh_launcher(job, network.connect)
     try:
         plan = made.plan(job, 0)
         watch = Watch(made)
