@@ -188,7 +188,7 @@ def test_a_host_that_stays_away_is_given_up_after_it_has_ended_its_tasks(tmp_pat
         gone = plan.task(WORKER).host
         network.cut(gone)
         watch.until_exited([WORKER])
-        assert processes_of_run(run_dir_on(plan, gone)) == [], "its addresses are used again from now on"
+        assert _tasks_in(run_dir_on(plan, gone)) == [], "its addresses are used again from now on"
         (record,) = watch.exits(WORKER)
         assert record.host_lost is not None
         assert f"(ssh: connect to host {gone} port 22: No route to host); on it: worker-0" in record.host_lost
