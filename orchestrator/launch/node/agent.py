@@ -138,6 +138,8 @@ class Agent:
             self._drop(self._connection)
         self._connection = connection
         now = seconds_since_boot()
+        if hello["instance"] is None and self._ending is not None and not self._launcher.running:
+            self._begin_anew(now)
         if self._ending is None:
             self._grace = float(hello["grace_seconds"])
             self._lease.seconds = float(hello["lease_seconds"])
@@ -153,6 +155,13 @@ class Agent:
                 **describe_host(self._places, self._package, self._environ),
             }
         )
+
+    def _begin_anew(self, now: float) -> None:
+        """A launcher that knows of nothing before gets an agent that knows of nothing either."""
+        self._instance, self._received, self._ending = uuid.uuid4().hex, 0, None
+        self._outbox.clear()
+        self._lease = Lease(FIRST_WORD_SECONDS, now)
+        self._places.unsent.unlink(missing_ok=True)
 
     def _obey(self, header: Header, payload: bytes) -> None:
         now = seconds_since_boot()

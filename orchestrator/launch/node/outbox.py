@@ -73,6 +73,12 @@ class Outbox:
         self._sent = acknowledged
         self._under_way = 0
 
+    def clear(self) -> None:
+        """Forgets everything; numbers begin at 1 again."""
+        self._kept.clear()
+        self._left_out.clear()
+        self._last = self._sent = self._under_way = self._output = 0
+
     def next_frames(self) -> bytes:
         """Frames that were not sent yet, as far as the window lets them; from now on they count as sent."""
         parts: list[bytes] = []

@@ -6,11 +6,11 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from orchestrator.launch.node.frames import Header
 from orchestrator.launch.process_tree import kill, processes_of_run, read_entry
 from tests.launch.node.host import Connection, Ended, Frame, Host, alive, wait_until
 from tests.launch.node.jobs import LINES, PS, STUBBORN, WORKER, output_of, pids_told, plan, python, submit
@@ -168,14 +168,27 @@ def test_a_lease_that_is_over_ends_even_the_deaf_with_all_their_children(host: H
     wait_until(lambda: not host.run_dir.exists(), "the run directory is removed")
 
 
-def test_heartbeats_keep_the_lease_and_old_ones_do_not(host: Host) -> None:
+def test_heartbeats_that_lay_in_a_buffer_do_not_keep_the_lease(host: Host) -> None:
     connection, welcome = host.welcomed(lease_seconds=1.0, grace_seconds=0.0)
-    beats = {"do": "heartbeat", "echo": welcome["clock"]}  # as if they had lain in a buffer since
-    frames: list[Header] = []
-    while not any("nothing was heard" in header.get("text", "") for header in frames):
-        connection.send(beats)
-        connection.receive(0.1)
-        frames = [header for header, _ in connection.frames]
+    beat = {"do": "heartbeat", "echo": welcome["clock"]}
+    with suppress(Ended):
+        while not any("nothing was heard" in header.get("text", "") for header, _ in connection.frames):
+            connection.send(beat)
+            connection.receive(0.1)
+    assert any("nothing was heard" in header.get("text", "") for header, _ in connection.frames)
+
+
+def test_a_host_whose_lease_was_over_can_be_used_anew(host: Host) -> None:
+    connection, welcome = host.welcomed(lease_seconds=0.5)
+    connection.drop()
+    wait_until(lambda: not alive(welcome["pid"]), "the agent is gone")
+    assert (host.run_dir / "unsent").exists()
+    connection, anew = host.welcomed()
+    assert (anew["ending"], anew["received"]) == (False, 0)
+    assert anew["instance"] != welcome["instance"]
+    submit(connection, 1, plan(host, {WORKER: ["true"]}))
+    assert connection.event("exited")[0]["record"]["code"] == 0
+    assert not any("nothing was heard" in header.get("text", "") for header, _ in connection.frames)
 
 
 def test_tasks_end_with_an_agent_that_is_killed_and_a_new_one_knows_nothing_of_them(host: Host) -> None:

@@ -88,3 +88,14 @@ def test_what_an_ended_agent_left_goes_on_with_its_numbers() -> None:
         ("exited", 3, b""),
         ("note", 4, b""),
     ]
+
+
+def test_nothing_is_left_of_what_was_cleared() -> None:
+    outbox = Outbox(output_limit=4, window=1)
+    assert outbox.add_output("worker-0", {"event": "output"}, b"1234")
+    assert not outbox.add_output("worker-0", {"event": "output"}, b"1")
+    outbox.next_frames()
+    outbox.clear()
+    assert outbox.take_left_out("worker-0") == 0
+    assert outbox.add_output("worker-0", {"event": "output"}, b"1234")
+    assert sequences(outbox.next_frames()) == [1]
