@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import select
+import signal
 import subprocess
 import termios
 import threading
@@ -15,6 +17,7 @@ from tests.integration.launched import Launched
 
 
 def _own_the_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests were started by nohup
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
@@ -44,8 +47,6 @@ class OnTerminal(Launched):
             os.set_blocking(self._leader, False)
             closed = False
             while not closed:
-                import select
-
                 ready, _, _ = select.select([self._leader, self._closing], [], [], 1.0)
                 if self._closing in ready:
                     break
