@@ -152,8 +152,10 @@ class Estimator:
 
         Without any checkpoint freshly initialised weights are evaluated.
         Returns metrics by name, with `loss` (mean over batches) and
-        `global_step`; they are also written to `eval_dir(name)`. Raises
-        InvalidArgument where `steps` is not positive.
+        `global_step`; they are also written to `eval_dir(name)`. Under an
+        `eval_distribute` strategy a step takes one batch for each replica, and
+        batches at the end that are fewer than the replicas are not counted.
+        Raises InvalidArgument where `steps` is not positive.
         """
         check_input_fn(input_fn, "Estimator.evaluate")
         _check_step_number("steps", steps)

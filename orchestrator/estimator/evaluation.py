@@ -210,6 +210,11 @@ def _build(model: Model, input_fns: tuple[Any, ...]) -> EvaluationGraph:
         return build_evaluation_graph(model, input_fns)
     if len(input_fns) > 1:
         raise NotShareable("a strategy distributes each of them")
+    if strategy.num_replicas_in_sync > 1:
+        log.info(
+            "Evaluation takes %d batches at a time, one for each replica; fewer at the end are not counted.",
+            strategy.num_replicas_in_sync,
+        )
     return build_replicated_evaluation_graph(model, input_fns[0], strategy)
 
 

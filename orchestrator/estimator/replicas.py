@@ -101,12 +101,18 @@ def build_replicated_evaluation_graph(
     input_fn: Callable[..., Any],
     strategy: Any,
 ) -> EvaluationGraph:
-    """Builds one evaluation step on every replica; metrics are combined over replicas."""
+    """Builds one evaluation step on every replica; metrics are combined over replicas.
+
+    A step takes one batch for each replica. Batches that are left at the end,
+    fewer than there are replicas, are not counted: a replica without a batch
+    would have to report a loss of no examples.
+    """
     graph = tf.Graph()
     with entered(graph, strategy):
         start_graph(model)
         source = _distributed_input(model, input_fn, ModeKeys.EVAL, strategy)
-        spec = _call_on_replicas(model, (source.features, source.labels), ModeKeys.EVAL, strategy)
+        batch = _all_or_none((source.features, source.labels), strategy)
+        spec = _call_on_replicas(model, batch, ModeKeys.EVAL, strategy)
         on_replicas = strategy.extended.call_for_each_replica
         pairs = with_loss_metric(
             spec.eval_metric_ops, lambda: on_replicas(v1.metrics.mean, args=(spec.loss,))
@@ -139,6 +145,24 @@ def _distributed_input(model: Model, input_fn: Callable[..., Any], mode: str, st
         input_fn=input_fn,
         next_element=iterator.get_next,
     )
+
+
+def _all_or_none(batch: Any, strategy: Any) -> Any:
+    """The batch, which flows on no replica before it is there for all.
+
+    Otherwise metrics would count batches of a last, incomplete group, or not,
+    as replicas happen to run before the one that finds the input at its end.
+    """
+    parts = tf.nest.map_structure(strategy.experimental_local_results, tf.nest.flatten(batch))
+    tensors = tf.nest.flatten(parts, expand_composites=True)
+
+    def on_replica(mine: Any) -> Any:
+        with tf.control_dependencies([tensor for tensor in tensors if tensor is not None]):
+            return tf.nest.map_structure(
+                lambda tensor: None if tensor is None else tf.identity(tensor), mine, expand_composites=True
+            )
+
+    return strategy.extended.call_for_each_replica(on_replica, args=(batch,))
 
 
 def _call_on_replicas(model: Model, batch: tuple[Any, Any], mode: str, strategy: Any) -> Any:

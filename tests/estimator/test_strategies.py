@@ -95,6 +95,12 @@ def test_evaluation_counts_every_row_on_replicas(tmp_path: Path, name: str) -> N
     assert on_replicas["global_step"] == STEPS
 
 
+def test_a_batch_that_is_left_without_one_for_the_other_replica_is_not_counted(tmp_path: Path) -> None:
+    """Documented: four of five batches of eight rows."""
+    both = trained(tmp_path, "mirrored")
+    assert both.evaluate(lambda: linear_model.evaluation_input().take(5))["rows"] == 32
+
+
 @pytest.mark.parametrize("name", TWO_REPLICAS)
 def test_a_checkpoint_of_replicas_resumes_without_and_the_reverse(tmp_path: Path, name: str) -> None:
     both = trained(tmp_path, name)
