@@ -38,8 +38,8 @@ class SessionTarget:
     config: Any = None
     max_wait_seconds: float | None = None
     """How long a worker waits for the chief; None: for ever."""
-    shares_variables: bool = False
-    """Whether a chief initialises them for others, as with parameter servers."""
+    mark: StartMark | None = None
+    """Where a chief initialises variables for others too, as with parameter servers."""
 
 
 def finalize(scaffold: v1.train.Scaffold) -> None:
@@ -61,7 +61,6 @@ def open_as_chief(
     another model, and RuntimeError, as TensorFlow does, when variables are
     still uninitialised afterwards.
     """
-    mark = _mark(target)
     finalize(scaffold)
     checkpoint = find_checkpoint()
     if checkpoint is not None:
@@ -75,8 +74,8 @@ def open_as_chief(
         init_feed_dict=scaffold.init_feed_dict,
         init_fn=_one_after_the_other(warm_start, scaffold.init_fn),
     )
-    if mark is not None:
-        session.run(mark.set)
+    if target.mark is not None:
+        session.run(target.mark.set)
     return session
 
 
@@ -127,12 +126,11 @@ def open_as_worker(scaffold: v1.train.Scaffold, target: SessionTarget) -> v1.Ses
 
     Raises tf.errors.DeadlineExceededError when the chief does not do it in time.
     """
-    mark = _mark(target)
     finalize(scaffold)
     limit = target.max_wait_seconds
     end = math.inf if limit is None else time.monotonic() + limit
     session = _manager(scaffold).wait_for_session(target.master, config=target.config, max_wait_secs=limit)
-    while mark is not None and not session.run(mark.is_set):
+    while target.mark is not None and not session.run(target.mark.is_set):
         if time.monotonic() > end:
             session.close()
             raise tf.errors.DeadlineExceededError(
@@ -140,11 +138,6 @@ def open_as_worker(scaffold: v1.train.Scaffold, target: SessionTarget) -> v1.Ses
             )
         time.sleep(CHIEF_POLL_SECONDS)
     return session
-
-
-def _mark(target: SessionTarget) -> StartMark | None:
-    """None where no other task shares the variables."""
-    return StartMark.of(v1.get_default_graph()) if target.shares_variables else None
 
 
 def _manager(scaffold: v1.train.Scaffold) -> v1.train.SessionManager:

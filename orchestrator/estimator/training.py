@@ -30,6 +30,7 @@ from orchestrator.estimator.session import PEER_LOST, HookedSession
 from orchestrator.estimator.session_hooks import TrainingParts, TrainingRequest, training_hooks
 from orchestrator.estimator.session_opening import SessionTarget, finalize, open_as_chief, open_as_worker
 from orchestrator.estimator.signatures import describe
+from orchestrator.estimator.start_mark import StartMark
 from orchestrator.estimator.stop_request import StopRequest
 from orchestrator.estimator.strategies import crosses_processes, is_chief, session_config_for
 from orchestrator.estimator.triggers import NOW, earliest
@@ -104,7 +105,7 @@ def _session_opener(
         master=session_master(config, strategy, session_config),
         config=session_config,
         max_wait_seconds=config.session_creation_timeout_secs,
-        shares_variables=bool(config.cluster_spec) and not crosses_processes(strategy),
+        mark=StartMark.of(graph.graph) if config.cluster_spec and not crosses_processes(strategy) else None,
     )
     # A loop would run in one thread what single steps leave out, and round in other places.
     if strategy is None and graph.loop is None and not any(may_trace(hook) for hook in hooks):

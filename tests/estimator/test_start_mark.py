@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from orchestrator.estimator import session_opening
 from orchestrator.estimator.session_opening import SessionTarget, open_as_chief, open_as_worker
+from orchestrator.estimator.start_mark import StartMark
 from tests.integration.launched import wait_until
 
 v1 = tf.compat.v1
@@ -25,16 +26,20 @@ def variables() -> Any:
 class Worker(threading.Thread):
     """Opens a session and reads the weight."""
 
-    def __init__(self, target: SessionTarget) -> None:
+    def __init__(self, master: str, limit: float | None = None) -> None:
         super().__init__(daemon=True)
-        self._target = target
+        self._master = master
+        self._limit = limit
         self.seen: Any = None
 
     def run(self) -> None:
         with tf.Graph().as_default():
             weight = variables()
+            target = SessionTarget(
+                self._master, max_wait_seconds=self._limit, mark=StartMark.of(weight.graph)
+            )
             try:
-                self.seen = open_as_worker(v1.train.Scaffold(), self._target).run(weight)
+                self.seen = open_as_worker(v1.train.Scaffold(), target).run(weight)
             except tf.errors.OpError as error:
                 self.seen = error
 
@@ -58,11 +63,11 @@ def polls(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 def test_a_worker_begins_after_the_chiefs_init_fn(polls: threading.Event) -> None:
     server = tf.distribute.Server.create_local_server()
-    target = SessionTarget(server.target, shares_variables=True)
-    worker = Worker(target)
+    worker = Worker(server.target)
     with tf.Graph().as_default():
         weight = variables()
         load = weight.assign(7.0)
+        target = SessionTarget(server.target, mark=StartMark.of(weight.graph))
 
         def init_fn(scaffold: Any, session: Any) -> None:
             assert session.run(weight) == 0.0
@@ -81,7 +86,7 @@ def test_a_worker_does_not_wait_for_ever(polls: threading.Event) -> None:
     with tf.Graph().as_default(), v1.Session(server.target) as session:
         variables()
         session.run(v1.global_variables_initializer())
-        worker = Worker(SessionTarget(server.target, max_wait_seconds=1.0, shares_variables=True))
+        worker = Worker(server.target, limit=1.0)
         worker.start()
         worker.join(240)
     assert isinstance(worker.seen, tf.errors.DeadlineExceededError)
