@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import subprocess
@@ -19,6 +20,7 @@ from orchestrator.launch.process_tree import descendants, kill, process_table, p
 PATIENCE = 240.0
 """Seconds after which a state that should come counts as missing."""
 Frame = tuple[Header, bytes]
+_numbers = itertools.count(1)
 
 
 class Ended(Exception):
@@ -107,20 +109,20 @@ class Connection:
 
 
 class Host:
-    """One run on one host."""
+    """One run on one host. Its root is in `home`, unless runs share one, and its package, to be quick."""
 
-    def __init__(self, home: Path, python: str = sys.executable) -> None:
+    def __init__(self, home: Path, root: Path | None = None, python: str = sys.executable) -> None:
         self.home = home
         self.python = python
         self.environ = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"}
-        self.run_id = "run-1-h1"
-        self.root = home / ".cache" / "tf-orchestrator"
+        self.run_id = f"run-{next(_numbers)}-h1"
+        self.root = home / ".cache" / "tf-orchestrator" if root is None else root
         self.run_dir = self.root / "runs" / self.run_id
         self.hello: Header = {
             "do": "hello",
             "protocol": delivery.PROTOCOL,
             "run_id": self.run_id,
-            "root": None,
+            "root": None if root is None else str(root),
             "package": delivery.package().digest,
             "lease_seconds": 600.0,
             "grace_seconds": 5.0,
@@ -175,8 +177,8 @@ def wait_until(true: Callable[[], object], what: str) -> None:
 
 
 @contextmanager
-def host_at(home: Path, python: str = sys.executable) -> Iterator[Host]:
-    host = Host(home, python)
+def host_at(home: Path, root: Path | None = None, python: str = sys.executable) -> Iterator[Host]:
+    host = Host(home, root, python)
     try:
         yield host
     finally:

@@ -46,10 +46,11 @@ def test_arguments_and_environment_arrive_exact_and_are_seen_by_nobody_else(host
     for pid in (welcome["pid"], connection.process.pid):
         line = Path(f"/proc/{pid}/cmdline").read_bytes()
         assert HOSTILE.encode() not in line
-        assert b"run-1" not in line
+        assert host.run_id.encode() not in line
 
 
-def test_everything_lies_in_directories_of_the_owner_alone(host: Host) -> None:
+def test_everything_lies_in_directories_of_the_owner_alone(bare_host: Host) -> None:
+    host = bare_host
     connection, _ = host.welcomed()
     submit(connection, 1, plan(host, {WORKER: ["true"]}))
     connection.event("exited")
@@ -61,9 +62,9 @@ def test_everything_lies_in_directories_of_the_owner_alone(host: Host) -> None:
             assert not private or path.stat().st_mode & 0o777 == 0o700, path
 
 
-def test_the_package_travels_once(host: Host) -> None:
-    first, _ = host.welcomed()
-    second, _ = host.welcomed(run_id="run-2-h1")
+def test_the_package_travels_once(bare_host: Host) -> None:
+    first, _ = bare_host.welcomed()
+    second, _ = bare_host.welcomed(run_id="another")
     asked = [[h["event"] for h, _ in c.frames].count("need_package") for c in (first, second)]
     assert asked == [1, 0]
 
@@ -256,10 +257,9 @@ def test_close_ends_everything_and_removes_the_run(host: Host) -> None:
         connection.event("never")
     wait_until(lambda: not any(map(alive, (*pids, welcome["pid"]))), "everything has ended")
     assert not host.run_dir.exists()
-    assert [path.name for path in host.root.iterdir() if path.name == "packages"] == ["packages"]
+    assert (host.root / "packages").is_dir()
 
 
-@pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="no Python of the system")
 def test_tasks_inherit_nothing_of_the_connection(host: Host) -> None:
     connection, _ = host.welcomed()
     show = "import os; print(sorted(os.listdir('/proc/self/fd')), os.getppid() != 1, os.read(0, 1))"

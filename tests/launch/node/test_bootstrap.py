@@ -43,57 +43,57 @@ def test_an_old_python_is_told_to_be_too_old(tmp_path: Path) -> None:
     assert "Python 3.8 is too old" in failed["message"]
 
 
-def test_another_protocol_is_refused(host: Host) -> None:
-    failed, code = answer_to(host, protocol=delivery.PROTOCOL + 1)
+def test_another_protocol_is_refused(bare_host: Host) -> None:
+    failed, code = answer_to(bare_host, protocol=delivery.PROTOCOL + 1)
     assert (failed["event"], code) == ("failed", 3)
     assert "protocol" in failed["message"]
 
 
 @pytest.mark.parametrize("root", ["relative/path", "~nobody-here/x"])
-def test_a_root_that_is_no_place_is_refused(host: Host, root: str) -> None:
-    failed, _ = answer_to(host, root=root)
+def test_a_root_that_is_no_place_is_refused(bare_host: Host, root: str) -> None:
+    failed, _ = answer_to(bare_host, root=root)
     assert root in failed["message"]
 
 
-def test_a_root_into_which_others_may_write_is_refused(host: Host) -> None:
-    shared = host.home / "shared"
+def test_a_root_into_which_others_may_write_is_refused(bare_host: Host) -> None:
+    shared = bare_host.home / "shared"
     shared.mkdir()
     shared.chmod(0o777)
-    failed, _ = answer_to(host, root=str(shared))
+    failed, _ = answer_to(bare_host, root=str(shared))
     assert "others may write" in failed["message"]
     assert not list(shared.iterdir())
 
 
-def test_a_root_that_cannot_be_made_is_told(host: Host) -> None:
-    (host.home / "file").touch()
-    failed, _ = answer_to(host, root="~/file/root")
-    assert (failed["event"], str(host.home / "file") in failed["message"]) == ("failed", True)
+def test_a_root_that_cannot_be_made_is_told(bare_host: Host) -> None:
+    (bare_host.home / "file").touch()
+    failed, _ = answer_to(bare_host, root="~/file/root")
+    assert (failed["event"], str(bare_host.home / "file") in failed["message"]) == ("failed", True)
 
 
-def test_a_run_name_that_leads_elsewhere_is_refused(host: Host) -> None:
-    host.welcomed()
+def test_a_run_name_that_leads_elsewhere_is_refused(bare_host: Host) -> None:
+    bare_host.welcomed()
     for run_id in ("../x", "a/b", ".hidden", "-option", ""):
-        failed, _ = answer_to(host, run_id=run_id)
+        failed, _ = answer_to(bare_host, run_id=run_id)
         assert failed["event"] == "failed"
-    assert [path.name for path in (host.root / "runs").iterdir()] == [host.run_id]
+    assert [path.name for path in (bare_host.root / "runs").iterdir()] == [bare_host.run_id]
 
 
-def test_a_package_that_was_changed_on_its_way_is_not_unpacked(host: Host) -> None:
+def test_a_package_that_was_changed_on_its_way_is_not_unpacked(bare_host: Host) -> None:
     command = ["sh", "-c", delivery.remote_command(sys.executable)]
     wrong = encode({"do": "package"}, delivery.package().data + b"x")
-    environ = {"PATH": os.environ["PATH"], "HOME": str(host.home)}
-    stream = delivery.opening() + encode(host.hello) + wrong
+    environ = {"PATH": os.environ["PATH"], "HOME": str(bare_host.home)}
+    stream = delivery.opening() + encode(bare_host.hello) + wrong
     run = subprocess.run(command, input=stream, env=environ, capture_output=True, timeout=300)
     events = [h["event"] for h, _ in FrameReader(marker=delivery.MARKER).feed(run.stdout)]
     assert events == ["need_package", "failed"]
-    assert not list((host.root / "packages").iterdir())
+    assert not list((bare_host.root / "packages").iterdir())
 
 
-def test_a_given_root_is_used(host: Host) -> None:
-    host.root = host.home / "a b"
-    _, welcome = host.welcomed(root="~/a b")
-    assert welcome["root"] == str(host.root)
-    assert not (host.home / ".cache").exists()
+def test_a_given_root_is_used(bare_host: Host) -> None:
+    bare_host.root = bare_host.home / "a b"
+    _, welcome = bare_host.welcomed(root="~/a b")
+    assert welcome["root"] == str(bare_host.root)
+    assert not (bare_host.home / ".cache").exists()
 
 
 def test_a_root_is_private_and_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,23 +119,19 @@ def test_files_are_written_below_the_run_directory_alone(host: Host) -> None:
     assert not (host.root / "outside").exists()
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
+def test_what_cannot_be_understood_is_refused_and_nothing_breaks(host: Host) -> None:
+    wrong: list[dict[str, object]] = [
         {"do": "dance"},
         {"do": "submit"},
         {"do": "submit", "plan": {"job": 3}},
         {"do": "hold", "tasks": {"nobody": 1}},
         {"do": "stop", "tasks": ["worker-0"], "kind": "gently"},
-    ],
-)
-def test_what_cannot_be_understood_is_refused_and_nothing_breaks(
-    host: Host, wrong: dict[str, object]
-) -> None:
+    ]
     connection, _ = host.welcomed()
-    connection.send({**wrong, "number": 1, "request": 1})
-    assert connection.event("refused", request=1)[0]["kind"] == "error"
-    submit(connection, 2, plan(host, {WORKER: ["true"]}))
+    for number, header in enumerate(wrong, start=1):
+        connection.send({**header, "number": number, "request": number})
+        assert connection.event("refused", request=number)[0]["kind"] == "error"
+    submit(connection, 9, plan(host, {WORKER: ["true"]}))
     connection.event("exited")
 
 
