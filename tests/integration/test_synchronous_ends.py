@@ -31,7 +31,7 @@ NEVER = 10_000_000
 """Steps that no test takes."""
 
 
-@pytest.mark.parametrize("first", [WORKER, CHIEF])
+@pytest.mark.parametrize("first", [WORKER, pytest.param(CHIEF, marks=pytest.mark.faults)])
 def test_a_request_that_reaches_two_tasks_a_second_apart_ends_both_at_one_step(
     tmp_path: Path, first: TaskId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
