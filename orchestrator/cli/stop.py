@@ -111,7 +111,12 @@ def sweep(run_dir: RunDir, state: RunState) -> None:
     if found:
         typer.echo(f"{state.name}: its launcher was gone; killed {_count(len(found))} that it left")
     else:
-        typer.echo(f"{state.name}: nothing of it is running")
+        typer.echo(f"{state.name}: nothing of it is running" + (" here" if state.launcher == "ssh" else ""))
+    if state.launcher == "ssh":
+        typer.echo(
+            "  its hosts end what ran there by themselves: after ssh.lease_seconds without the launcher, and"
+            " run_policy.grace_seconds"
+        )
 
 
 def _count(number: int) -> str:

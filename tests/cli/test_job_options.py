@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.cli.job_options import JobOptions, ResolvedJob, resolve
 from orchestrator.cluster.config import LogSection
+from orchestrator.cluster.launcher_sections import SshHostSection, SshSection
 from orchestrator.cluster.run_policy_section import RunPolicySection
 from orchestrator.cluster.task import TaskType
 from orchestrator.errors import ClusterConfigError, ConfigError, ExperimentError, OrchestratorError
@@ -254,3 +255,24 @@ def test_worker_0_is_the_chief_of_the_job(place: Path) -> None:
         TaskType.CHIEF: 1,
         TaskType.WORKER: 1,
     }
+
+
+HOSTS = "name: far\nlauncher: ssh\ntasks: {chief: {}}\nssh: {hosts: [h1, {name: h2, gpus: 1}]}\n"
+
+
+def test_the_options_of_the_ssh_launcher_go_along_as_plain_values(place: Path) -> None:
+    job = resolved(place, HOSTS, "true", model_dir="/shared/model").job
+    assert [host["name"] for host in job.launcher_options["hosts"]] == ["h1", "h2"]
+    assert SshSection.model_validate(dict(job.launcher_options)) == SshSection(
+        hosts=(SshHostSection(name="h1"), SshHostSection(name="h2", gpus=1))
+    )
+    assert resolved(place, "name: near\ntasks: {chief: {}}\n", sys.executable).job.launcher_options == {}
+
+
+def test_several_hosts_need_a_model_directory_that_was_named(place: Path) -> None:
+    message = refusal(ConfigError, place, HOSTS, "true")
+    assert "needs a model directory that every host sees" in message
+    assert "--model-dir" in message
+    assert (
+        resolved(place, HOSTS + "run_config: {model_dir: 'gs://b/m'}\n", "true").job.model_dir == "gs://b/m"
+    )
