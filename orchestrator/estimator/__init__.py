@@ -28,7 +28,7 @@ _HOOKS = (
     "SummarySaverHook",
 )
 
-_PLACES = {
+PLACES = {
     "BestExporter": "orchestrator.exporters.best:BestExporter",
     "DistributeConfig": f"{_HERE}.distribute_config:DistributeConfig",
     "Estimator": f"{_HERE}.estimator:Estimator",
@@ -55,5 +55,5 @@ _PLACES = {
     **{name: f"{_TRAIN}.{name}" for name in _HOOKS},
 }
 
-__all__ = list(_PLACES)
-__getattr__, __dir__ = lazy(__name__, _PLACES)
+__all__ = list(PLACES)
+__getattr__, __dir__ = lazy(__name__, PLACES)

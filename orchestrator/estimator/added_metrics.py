@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.errors import InvalidArgument, InvalidType, near_miss
-from orchestrator.estimator.estimator import Estimator
+from orchestrator.estimator.estimator import Estimator, EstimatorV1
 from orchestrator.estimator.modes import ModeKeys
 from orchestrator.estimator.signatures import argument_names, describe
 
 _ARGUMENTS = ("features", "labels", "predictions", "config")
 
 
-def add_metrics(estimator: Estimator, metric_fn: Callable[..., dict[str, Any]]) -> Estimator:
+def add_metrics(estimator: EstimatorV1, metric_fn: Callable[..., dict[str, Any]]) -> EstimatorV1:
     """A new Estimator on the same model directory that also evaluates `metric_fn`'s metrics.
 
     `metric_fn` takes any of `features`, `labels`, `predictions` and `config` and
@@ -43,7 +43,8 @@ def add_metrics(estimator: Estimator, metric_fn: Callable[..., dict[str, Any]]) 
             )
         return spec._replace(eval_metric_ops={**spec.eval_metric_ops, **added})
 
-    return Estimator(
+    kind = Estimator if isinstance(estimator, Estimator) else EstimatorV1
+    return kind(
         model_fn=model_fn,
         model_dir=estimator.model_dir,
         config=estimator.config,

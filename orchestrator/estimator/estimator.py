@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import numbers
 import os
 import tempfile
@@ -30,7 +31,7 @@ v1 = tf.compat.v1
 _MAY_BE_OVERRIDDEN = ("model_fn", "latest_checkpoint")
 
 
-class Estimator:
+class EstimatorV1:
     """Trains and evaluates a model that a `model_fn` describes.
 
     Works in graph mode: `model_fn`, `input_fn` and hooks are called inside a
@@ -103,7 +104,7 @@ class Estimator:
         steps: int | None = None,
         max_steps: int | None = None,
         saving_listeners: Iterable[Any] | None = None,
-    ) -> Estimator:
+    ) -> EstimatorV1:
         """Trains `steps` more steps, or until global step `max_steps`, or until the input ends.
 
         Args:
@@ -125,7 +126,7 @@ class Estimator:
                 f"Train has been called wrong configuration: this process is '{self._config.task_type}'."
                 " Please use train_and_evaluate, which does what each task is for."
             )
-        _check_step_numbers(steps, max_steps)
+        steps, max_steps = _step_numbers(steps, max_steps)
         request = TrainingRequest(
             _checked_hooks(hooks), _checked_listeners(saving_listeners), steps, max_steps
         )
@@ -158,7 +159,7 @@ class Estimator:
         Raises InvalidArgument where `steps` is not positive.
         """
         check_input_fn(input_fn, "Estimator.evaluate")
-        _check_step_number("steps", steps)
+        steps = _step_number("steps", steps)
         model = self._model
         checkpoint = evaluation.checkpoint_or_newest(
             model, checkpoint_path or self.latest_checkpoint(), "evaluate"
@@ -243,11 +244,19 @@ class Estimator:
         request = saved_model.ExportRequest(export_dir_base, input_receiver_fn_map, assets_extra, as_text)
         return saved_model.export(self._model, request, checkpoint_path or self.latest_checkpoint())
 
-    @property
-    def export_savedmodel(self) -> Any:
-        """The TensorFlow 1 spelling, which TensorFlow 2 had removed."""
-        raise Unsupported(
-            "`Estimator.export_savedmodel` has been deprecated. Please use `export_saved_model` instead."
+    def export_savedmodel(  # noqa: PLR0917  (the original's signature)
+        self,
+        export_dir_base: str | os.PathLike[str],
+        serving_input_receiver_fn: Callable[[], Any],
+        assets_extra: Mapping[str, str] | None = None,
+        as_text: bool = False,
+        checkpoint_path: str | None = None,
+        strip_default_attrs: bool = True,
+    ) -> bytes:
+        """`export_saved_model` in the spelling of TensorFlow 1; default attributes are always stripped."""
+        del strip_default_attrs
+        return self.export_saved_model(
+            export_dir_base, serving_input_receiver_fn, assets_extra, as_text, checkpoint_path
         )
 
     def latest_checkpoint(self) -> str | None:
@@ -267,14 +276,25 @@ class Estimator:
         return os.path.join(self.model_dir, f"eval_{name}" if name else "eval")
 
 
-def set_warm_start(estimator: Estimator, source: Any) -> None:
+class Estimator(EstimatorV1):
+    __doc__ = EstimatorV1.__doc__
+
+    @property
+    def export_savedmodel(self) -> Any:  # type: ignore[override]
+        """Gone from TensorFlow 2."""
+        raise Unsupported(
+            "`Estimator.export_savedmodel` has been deprecated. Please use `export_saved_model` instead."
+        )
+
+
+def set_warm_start(estimator: EstimatorV1, source: Any) -> None:
     """Lets an estimator start from `source`, as the constructor's `warm_start_from`, in place of its own."""
     if estimator._model.warm_start is not None:
         log.info("The warm start that the experiment itself asks for is replaced by the job's.")
     estimator._model = dataclasses.replace(estimator._model, warm_start=source_of(source))
 
 
-def plan_for_training(estimator: Estimator, input_fn: Callable[..., Any], wanted: WarmStart) -> Plan:
+def plan_for_training(estimator: EstimatorV1, input_fn: Callable[..., Any], wanted: WarmStart) -> Plan:
     """The plan of a warm start of this estimator's training; builds its graph and runs nothing."""
     model = dataclasses.replace(estimator._model, warm_start=wanted)
     built = training.build_training_graph(model, input_fn, None)
@@ -282,11 +302,10 @@ def plan_for_training(estimator: Estimator, input_fn: Callable[..., Any], wanted
 
 
 def _refuse_overridden_members(cls: type) -> None:
-    public = {name for name in vars(Estimator) if not name.startswith("__")} - set(_MAY_BE_OVERRIDDEN)
-    overridden = sorted(
-        public & {name for base in cls.__mro__ if base is not Estimator for name in vars(base)}
-    )
-    if overridden and cls is not Estimator:
+    ours = (EstimatorV1, Estimator)
+    public = {name for name in vars(EstimatorV1) if not name.startswith("__")} - set(_MAY_BE_OVERRIDDEN)
+    overridden = sorted(public & {name for base in cls.__mro__ if base not in ours for name in vars(base)})
+    if overridden:
         raise InvalidArgument(
             f"Subclasses of Estimator cannot override members of Estimator."
             f" {cls.__name__} does override {overridden}."
@@ -324,20 +343,21 @@ def _as_path(model_dir: Any) -> str | None:
     return path
 
 
-def _check_step_numbers(steps: int | None, max_steps: int | None) -> None:
+def _step_numbers(steps: Any, max_steps: Any) -> tuple[int | None, int | None]:
     if steps is not None and max_steps is not None:
         raise InvalidArgument("Can not provide both steps and max_steps.")
-    for name, value in (("steps", steps), ("max_steps", max_steps)):
-        _check_step_number(name, value)
+    return _step_number("steps", steps), _step_number("max_steps", max_steps)
 
 
-def _check_step_number(name: str, value: Any) -> None:
+def _step_number(name: str, value: Any) -> int | None:
+    """The number, rounded up: programs divide the number of rows by the batch size."""
     if value is None:
-        return
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or value != int(value):
-        raise InvalidType(f"{name} must be a whole number, given: {value!r}")
+        return None
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise InvalidType(f"{name} must be a number, given: {value!r}")
     if value <= 0:
         raise InvalidArgument(f"Must specify {name} > 0, given: {value}")
+    return math.ceil(value)
 
 
 def _checked_hooks(hooks: Iterable[Any] | None) -> tuple[Any, ...]:

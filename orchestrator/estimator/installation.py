@@ -9,13 +9,13 @@ import types
 from typing import Any
 
 _OURS = "orchestrator.estimator"
-_PARTS = ("", ".experimental", ".export", ".inputs")
+_PARTS = ("experimental", "export", "inputs")
 _ROOTS = {
-    "tensorflow": "model_to_estimator",
-    "tensorflow.compat.v1": "model_to_estimator_v1",
-    "tensorflow.compat.v2": "model_to_estimator",
+    "tensorflow": (_OURS, "model_to_estimator"),
+    "tensorflow.compat.v1": (f"{_OURS}.compat_v1", "model_to_estimator_v1"),
+    "tensorflow.compat.v2": (_OURS, "model_to_estimator"),
 }
-"""Modules that have `estimator` and `keras`; which of our functions is the latter's model_to_estimator."""
+"""Modules that have `estimator` and `keras`: our module for the one, our model_to_estimator for the other."""
 _TF_KERAS = {
     "tf_keras": "model_to_estimator",
     "tf_keras.api._v1.keras": "model_to_estimator_v1",
@@ -35,12 +35,12 @@ def install() -> bool:
     ours = importlib.import_module(_OURS)
     if getattr(tensorflow, "estimator", ours) is not ours:
         return False
-    for root, function in _ROOTS.items():
+    for root, (name, function) in _ROOTS.items():
         # An import statement makes modules of its own below tensorflow, unless they were made before.
         module = importlib.import_module(root)
-        module.estimator = ours
+        module.estimator = sys.modules[f"{root}.estimator"] = importlib.import_module(name)
         for part in _PARTS:
-            sys.modules[f"{root}.estimator{part}"] = importlib.import_module(_OURS + part)
+            sys.modules[f"{root}.estimator.{part}"] = importlib.import_module(f"{_OURS}.{part}")
         with contextlib.suppress(ImportError):  # Keras 3 has no compat.v1
             importlib.import_module(f"{root}.keras")
         _add_to_keras(vars(module)["keras"], f"{root}.keras", function)

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument, InvalidType
-from orchestrator.estimator.estimator import Estimator
+from orchestrator.estimator.estimator import Estimator, EstimatorV1
 from orchestrator.estimator.logger import log
 
 _NAME = "model_to_estimator"
@@ -25,7 +25,7 @@ def model_to_estimator(  # noqa: PLR0917 - the order of the public API
     checkpoint_format: str | None = None,
     metric_names_map: Mapping[str, str] | None = None,
     export_outputs: Mapping[str, Callable[[Any], Any]] | None = None,
-) -> Estimator:
+) -> EstimatorV1:
     """An Estimator that trains, evaluates and exports a compiled Keras model.
 
     It starts from the model's weights (not a subclassed model: its weights are
@@ -51,19 +51,15 @@ def model_to_estimator(  # noqa: PLR0917 - the order of the public API
     Raises InvalidArgument (a ValueError), InvalidType (a TypeError) or, when an
     input_fn lacks names of the model, MissingKey (a KeyError).
     """
-    if keras_model is None and keras_model_path is None:
-        raise InvalidArgument(f"{_NAME}: Either `keras_model` or `keras_model_path` needs to be provided.")
-    if keras_model is not None and keras_model_path is not None:
-        raise InvalidArgument(
-            f"{_NAME}: Please specify either `keras_model` or `keras_model_path`, but not both."
-        )
-    tf_keras = _tf_keras()
-    if keras_model is None:
-        keras_model = _load(tf_keras, os.fspath(keras_model_path), custom_objects)
-    _check_model(tf_keras, keras_model, custom_objects)
-    by_object = _is_by_object(checkpoint_format, keras_model)
     return _estimator(
-        keras_model, custom_objects, model_dir, config, by_object, metric_names_map, export_outputs
+        Estimator,
+        _model(keras_model, keras_model_path, custom_objects),
+        custom_objects,
+        model_dir,
+        config,
+        checkpoint_format,
+        metric_names_map,
+        export_outputs,
     )
 
 
@@ -74,30 +70,48 @@ def model_to_estimator_v1(  # noqa: PLR0917 - the order of the public API
     model_dir: str | os.PathLike[str] | None = None,
     config: Any = None,
     checkpoint_format: str = "saver",
-    **further: Any,
-) -> Estimator:
+    metric_names_map: Mapping[str, str] | None = None,
+    export_outputs: Mapping[str, Callable[[Any], Any]] | None = None,
+) -> EstimatorV1:
     """`tf.compat.v1.keras.estimator.model_to_estimator`: checkpoints are by name unless asked otherwise."""
-    return model_to_estimator(
-        keras_model, keras_model_path, custom_objects, model_dir, config, checkpoint_format, **further
-    )
+    model = _model(keras_model, keras_model_path, custom_objects)
+    further = (checkpoint_format, metric_names_map, export_outputs)
+    return _estimator(EstimatorV1, model, custom_objects, model_dir, config, *further)
+
+
+def _model(keras_model: Any, path: Any, custom_objects: Any) -> Any:
+    """The model that is given, or loaded; raises where it cannot become an Estimator."""
+    if keras_model is None and path is None:
+        raise InvalidArgument(f"{_NAME}: Either `keras_model` or `keras_model_path` needs to be provided.")
+    if keras_model is not None and path is not None:
+        raise InvalidArgument(
+            f"{_NAME}: Please specify either `keras_model` or `keras_model_path`, but not both."
+        )
+    tf_keras = _tf_keras()
+    if keras_model is None:
+        keras_model = _load(tf_keras, os.fspath(path), custom_objects)
+    _check_model(tf_keras, keras_model, custom_objects)
+    return keras_model
 
 
 def _estimator(  # noqa: PLR0917
+    kind: type[EstimatorV1],
     model: Any,
     custom_objects: Any,
     model_dir: Any,
     config: Any,
-    by_object: bool,
+    checkpoint_format: str | None,
     metric_names_map: Any,
     export_outputs: Any,
-) -> Estimator:
+) -> EstimatorV1:
     from orchestrator.estimator.keras_clone import CloneRecipe
     from orchestrator.estimator.keras_spec import keras_model_fn
     from orchestrator.estimator.keras_start import has_weights, starting_weights
 
+    by_object = _is_by_object(checkpoint_format, model)
     recipe = CloneRecipe(model, custom_objects)
     model_fn = keras_model_fn(recipe, by_object, metric_names_map, export_outputs)
-    config = Estimator(model_fn, model_dir, config).config  # completed and checked
+    config = kind(model_fn, model_dir, config).config  # completed and checked
     if not has_weights(model):
         from tf_keras.api._v1.keras import backend
 
@@ -110,7 +124,7 @@ def _estimator(  # noqa: PLR0917
             "The weights of a subclassed Keras model cannot be taken over: the Estimator starts with new"
             " ones. The model that was given keeps its own."
         )
-    return Estimator(model_fn, config=config, warm_start_from=warm_start)
+    return kind(model_fn, config=config, warm_start_from=warm_start)
 
 
 def _tf_keras() -> Any:

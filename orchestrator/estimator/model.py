@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument
-from orchestrator.estimator import layer_names, loss_scaling
+from orchestrator.estimator import layer_names, loss_scaling, python_seed
 from orchestrator.estimator.modes import ModeKeys
 from orchestrator.estimator.run_config import RunConfig
 from orchestrator.estimator.signatures import argument_names, describe
@@ -63,6 +63,7 @@ class Model:
             trainable_only(*self._trainable(mode)),
             loss_scaling.around_model_fn(self.config, mode),
             layer_names.counted_anew(),
+            python_seed.seeded(self.config.tf_random_seed),
         ):
             spec = self.model_fn(features=features, **arguments)
         if not isinstance(spec, EstimatorSpec):

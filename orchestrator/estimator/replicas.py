@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from orchestrator.estimator import python_seed
 from orchestrator.estimator.agreement import Agreement
 from orchestrator.estimator.graph import (
     GLOBAL_STEP,
@@ -166,7 +167,8 @@ def _all_or_none(batch: Any, strategy: Any) -> Any:
 
 
 def _call_on_replicas(model: Model, batch: tuple[Any, Any], mode: str, strategy: Any) -> Any:
-    return strategy.extended.call_for_each_replica(model.call_model_fn, args=(*batch, mode))
+    with python_seed.seeded(model.config.tf_random_seed):
+        return strategy.extended.call_for_each_replica(model.call_model_fn, args=(*batch, mode))
 
 
 def _of_first_replica(hooks: Any, strategy: Any) -> list[Any]:

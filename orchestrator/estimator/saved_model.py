@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.checkpoint import graph_view  # nothing public freezes a Checkpoint
 
 from orchestrator.cluster.records import Phase
 from orchestrator.errors import InvalidArgument, NotTrained
@@ -117,7 +118,7 @@ def _add(
         local_init = scaffold.local_init_op
         if local_init is None:
             local_init = v1.train.Scaffold.default_local_init_op()
-        saver = scaffold.saver or v1.train.Saver(sharded=True)
+        saver = _saver_of(scaffold)
         if checkpoint is None:
             session.run(v1.global_variables_initializer())
             load = plan_warm_start(model.warm_start)
@@ -136,6 +137,14 @@ def _add(
             saver=saver,
             strip_default_attrs=True,
         )
+
+
+def _saver_of(scaffold: v1.train.Scaffold) -> v1.train.Saver:
+    """The saver of checkpoint and SavedModel; a `tf.train.Checkpoint` becomes one by its objects."""
+    if not isinstance(scaffold.saver, tf.train.Checkpoint):
+        return scaffold.saver or v1.train.Saver(sharded=True)
+    objects = graph_view.ObjectGraphView(scaffold.saver).frozen_saveable_objects()
+    return v1.train.Saver(var_list=objects, sharded=True)
 
 
 def _without_session(builder: Any) -> Callable[..., None]:

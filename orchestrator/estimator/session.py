@@ -136,7 +136,7 @@ class HookedSession:
                 _merge_request(request, hook, wanted, feeds, options)
         metadata = v1.RunMetadata()
         plain = options == v1.RunOptions()
-        if plain and not feeds and len(wanted) == 1:
+        if plain and not feeds and len(wanted) == 1 and isinstance(fetches, list):
             results: dict[Any, Any] = {"caller": self.bare(fetches)()}
         else:
             results = self.raw.run(

@@ -6,11 +6,11 @@ from typing import Any
 
 from orchestrator.errors import InvalidArgument, InvalidType
 from orchestrator.estimator import roles
-from orchestrator.estimator.estimator import Estimator
+from orchestrator.estimator.estimator import EstimatorV1
 from orchestrator.estimator.specs import EvalSpec, TrainSpec
 
 
-def train_and_evaluate(estimator: Estimator, train_spec: TrainSpec, eval_spec: EvalSpec) -> Any:
+def train_and_evaluate(estimator: EstimatorV1, train_spec: TrainSpec, eval_spec: EvalSpec) -> Any:
     """Trains, evaluates and exports as the task of this process is meant to.
 
     A lone process trains and evaluates each checkpoint in between, and returns
@@ -21,7 +21,7 @@ def train_and_evaluate(estimator: Estimator, train_spec: TrainSpec, eval_spec: E
     Raises InvalidType (a TypeError) for arguments of the wrong type and
     InvalidArgument (a ValueError) where RunConfig names no usable task.
     """
-    if not isinstance(estimator, Estimator):
+    if not isinstance(estimator, EstimatorV1):
         raise InvalidType(f"`estimator` must have type `tf.estimator.Estimator`. Got: {type(estimator)}")
     if not isinstance(train_spec, TrainSpec):
         raise InvalidType(f"`train_spec` must have type `tf.estimator.TrainSpec`. Got: {type(train_spec)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -219,8 +220,8 @@ HOOK = v1.train.StopAtStepHook(num_steps=1)
 @pytest.mark.parametrize(
     ("arguments", "kind", "part"),
     [
-        ({"steps": "3"}, InvalidType, "steps must be a whole number, given: '3'"),
-        ({"steps": 2.5}, InvalidType, "steps must be a whole number, given: 2.5"),
+        ({"steps": "3"}, InvalidType, "steps must be a number, given: '3'"),
+        ({"max_steps": math.inf}, InvalidType, "max_steps must be a number, given: inf"),
         ({"steps": 0}, InvalidArgument, "Must specify steps > 0, given: 0"),
         ({"max_steps": -1}, InvalidArgument, "Must specify max_steps > 0, given: -1"),
         ({"steps": 1, "max_steps": 1}, InvalidArgument, "both steps and max_steps"),
@@ -237,7 +238,7 @@ def test_arguments_of_train(trained: Estimator, arguments: Any, kind: Any, part:
 
 
 def test_arguments_of_evaluate_and_predict(trained: Estimator) -> None:
-    with pytest.raises(InvalidType, match="steps must be a whole number, given: '3'"):
+    with pytest.raises(InvalidType, match="steps must be a number, given: '3'"):
         trained.evaluate(linear_model.evaluation_input, steps="3")
     with pytest.raises(InvalidArgument, match="'outputs'"):
         next(trained.predict(linear_model.evaluation_input, predict_keys=["output"]))

@@ -22,9 +22,11 @@ from tensorflow.compat.v1.estimator.inputs import numpy_input_fn
 from tensorflow.estimator import Estimator, RunConfig
 from tensorflow.estimator.export import ServingInputReceiver
 import orchestrator.estimator as ours
-assert tf.estimator is ours and tf.compat.v1.estimator is ours and tf.compat.v2.estimator is ours
-assert tf1.estimator is ours and by_import is ours and estimator is ours and estimator_v1 is ours
+assert tf.estimator is ours and tf.compat.v2.estimator is ours and by_import is ours and estimator is ours
+assert tf.compat.v1.estimator is estimator_v1 and tf1.estimator is estimator_v1
 assert Estimator is ours.Estimator and numpy_input_fn is ours.inputs.numpy_input_fn
+assert estimator_v1.RunConfig is ours.RunConfig and sorted(estimator_v1.__all__) == sorted(ours.__all__)
+assert issubclass(Estimator, estimator_v1.Estimator) and hasattr(estimator_v1.Estimator, 'export_savedmodel')
 assert ServingInputReceiver is tf.estimator.export.ServingInputReceiver
 assert callable(tf.keras.estimator.model_to_estimator)
 from tensorflow.keras.estimator import model_to_estimator
@@ -47,6 +49,8 @@ parser.add_argument('--model_dir')
 def model_fn(features, labels, mode, params):
     hidden = tf1.layers.dense(features['x'], params['units'], activation=tf.nn.relu)
     outputs = tf1.layers.dense(hidden, 1)
+    if mode == tf.estimator.ModeKeys.PREDICT:
+        return tf.estimator.EstimatorSpec(mode, predictions={'y': outputs})
     loss = tf1.losses.mean_squared_error(labels, outputs)
     train_op = tf1.train.AdamOptimizer(0.05).minimize(loss, tf1.train.get_global_step())
     return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
@@ -56,10 +60,12 @@ if __name__ == '__main__':
     y = x.sum(axis=1, keepdims=True)
     inputs = tf1.estimator.inputs.numpy_input_fn
     config = tf.estimator.RunConfig(model_dir=parser.parse_args().model_dir, tf_random_seed=1)
-    estimator = tf.estimator.Estimator(model_fn, config=config, params={'units': 8})
+    estimator = tf1.estimator.Estimator(model_fn, config=config, params={'units': 8})
     train_spec = tf.estimator.TrainSpec(inputs({'x': x}, y, num_epochs=None, shuffle=True), max_steps=60)
     eval_spec = tf.estimator.EvalSpec(inputs({'x': x}, y, shuffle=False), steps=None)
     metrics, _ = tf.estimator.train_and_evaluate(estimator, train_spec, eval_spec)
+    receiver = tf1.estimator.export.build_raw_serving_input_receiver_fn({'x': tf.zeros([1, 2])})
+    assert estimator.export_savedmodel(config.model_dir + '/exported', receiver, strip_default_attrs=True)
     print('RESULT', metrics['global_step'], metrics['loss'] < 0.1)
 """
 

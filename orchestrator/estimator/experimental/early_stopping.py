@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.errors import InvalidArgument, InvalidType, near_miss
-from orchestrator.estimator.estimator import Estimator
+from orchestrator.estimator.estimator import EstimatorV1
 from orchestrator.estimator.experimental.early_stopping_hooks import (
     FollowStopHook,
     StopOnPredicateHook,
@@ -23,7 +23,7 @@ Evaluations = Mapping[int, Mapping[str, float]]
 
 
 def make_early_stopping_hook(
-    estimator: Estimator,
+    estimator: EstimatorV1,
     should_stop_fn: Callable[[], bool],
     run_every_secs: float | None = 60,
     run_every_steps: int | None = None,
@@ -39,7 +39,7 @@ def make_early_stopping_hook(
     InvalidArgument (a ValueError) unless exactly one period is given (a number
     of steps without `run_every_secs=None` is refused).
     """
-    if not isinstance(estimator, Estimator):
+    if not isinstance(estimator, EstimatorV1):
         raise InvalidType(
             f"make_early_stopping_hook: `estimator` must have type Estimator, given: {type(estimator)}."
         )
@@ -60,7 +60,7 @@ def make_early_stopping_hook(
 
 
 def stop_if_higher_hook(  # noqa: PLR0917 - the order of the public API
-    estimator: Estimator,
+    estimator: EstimatorV1,
     metric_name: str,
     threshold: float,
     eval_dir: str | None = None,
@@ -79,7 +79,7 @@ def stop_if_higher_hook(  # noqa: PLR0917 - the order of the public API
 
 
 def stop_if_lower_hook(  # noqa: PLR0917 - the order of the public API
-    estimator: Estimator,
+    estimator: EstimatorV1,
     metric_name: str,
     threshold: float,
     eval_dir: str | None = None,
@@ -94,7 +94,7 @@ def stop_if_lower_hook(  # noqa: PLR0917 - the order of the public API
 
 
 def stop_if_no_increase_hook(  # noqa: PLR0917 - the order of the public API
-    estimator: Estimator,
+    estimator: EstimatorV1,
     metric_name: str,
     max_steps_without_increase: int,
     eval_dir: str | None = None,
@@ -112,7 +112,7 @@ def stop_if_no_increase_hook(  # noqa: PLR0917 - the order of the public API
 
 
 def stop_if_no_decrease_hook(  # noqa: PLR0917 - the order of the public API
-    estimator: Estimator,
+    estimator: EstimatorV1,
     metric_name: str,
     max_steps_without_decrease: int,
     eval_dir: str | None = None,
