@@ -103,7 +103,8 @@ def carry_out(resolved: ResolvedJob, console: Console, injections: Sequence[Inje
     fault_injection.check(injections, job)
     tasks = [TaskId(kind, i) for kind, request in job.tasks.items() for i in range(request.replicas)]
     display = make_display(console, tasks)
-    _make_model_dir(job)
+    if resolved.config.launcher != "ssh":  # whose hosts make it: this machine may not see their disk
+        _make_model_dir(job)
     with held_model_dir(job) as (heartbeat, notes):
         _make_run_dir(resolved)
         lines = [*progress_text.header(resolved), *(progress_text.note_line(note) for note in notes)]
@@ -122,9 +123,10 @@ def carry_out(resolved: ResolvedJob, console: Console, injections: Sequence[Inje
 def held_model_dir(job: Job) -> Iterator[tuple[Callable[[float], str | None], list[str]]]:
     """The writer's lease on the model directory: how to renew it, and what to say about it.
 
-    Raises EnvironmentProblem when another run holds it. A URL has no lease.
+    Raises EnvironmentProblem when another run holds it. A URL has no lease, nor
+    has a directory that this machine does not see.
     """
-    if "://" in job.model_dir:
+    if "://" in job.model_dir or not Path(job.model_dir).is_dir():
         yield (lambda now: None), []
         return
     lease = WriterLease(Path(job.model_dir), job.run_dir)
