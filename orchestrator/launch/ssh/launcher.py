@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.cluster.launcher_sections import SshSection
-from orchestrator.cluster.task import TaskId
+from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.errors import ConfigError, PortError, StartError
 from orchestrator.launch.job import Job, LaunchPlan, StartMethod
 from orchestrator.launch.launcher import PeakUsage, StackFile, StopKind, TaskEvent
@@ -118,6 +118,7 @@ class SshLauncher:
         plan = make_ssh_plan(job, attempt, hosts, ports, code_dir=self._code_dir)
         self._shared.spread(job, {host.name: host for host in hosts.values()}, self._placed, self._code_dir)
         self._warm_up(plan, hosts.values())
+        self._prepare_late(job)
         return replace(plan, notes=(*notes, *plan.notes))
 
     def visit(self, job: Job) -> Visit:
@@ -135,8 +136,7 @@ class SshLauncher:
         """As `Launcher.prepare`, on every host that reads data, one after the other: they may share it."""
         if job.prepare_command is None:
             raise ValueError("the job has no prepare_command")
-        readers = [self._placed[task] for task in all_tasks(job) if not self._serves(task)]
-        self._reports.prepare_on(list(dict.fromkeys(readers)), lambda name: self._prepare(job, name))
+        self._reports.prepare_on(self._readers(job), lambda name: self._prepare(job, name))
 
     def submit(self, plan: LaunchPlan, tasks: Collection[TaskId] | None = None) -> None:
         chosen = [part.task for part in plan.tasks if tasks is None or part.task in tasks]
@@ -352,9 +352,22 @@ class SshLauncher:
         if answer["event"] != "accepted":
             raise StartError(f"host {name}: {answer.get('message', 'it was lost')}")
 
-    def _serves(self, task: TaskId) -> bool:
-        """Whether a task only holds variables."""
-        return task.type.value == "ps" and len(self._placed) > 1
+    def _prepare_late(self, job: Job) -> None:
+        """Prepares the data on hosts that take the place of lost ones. Raises StartError."""
+        if not self._reports.prepared:
+            return
+        limit = job.policy.start_timeout_seconds
+        for name in self._readers(job):
+            if name not in self._reports.prepared:
+                record = self._reports.prepare_late(name, lambda name: self._prepare(job, name), limit)
+                if record is None or record.code:
+                    how = f"took more than {limit:g} s" if record is None else f"ended with {record.code}"
+                    raise StartError(f"host {name}: the preparation of the data {how}.")
+
+    def _readers(self, job: Job) -> list[str]:
+        """The hosts with tasks that read data: all but those that only hold variables."""
+        readers = [t for t in all_tasks(job) if t.type is not TaskType.PS or len(self._placed) == 1]
+        return list(dict.fromkeys(self._placed[task] for task in readers))
 
     def _running_by_host(self, tasks: Collection[TaskId]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

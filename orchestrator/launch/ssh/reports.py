@@ -65,6 +65,8 @@ class Reports:
         """When each host that cannot be reached was last heard, in seconds since the epoch."""
         self._preparing: deque[str] = deque()
         self._start_preparation: Callable[[str], None] | None = None
+        self.prepared: set[str] = set()
+        """Hosts on which the preparation has ended well."""
         self.peaks: Mapping[TaskId, PeakUsage] = {}
 
     @property
@@ -99,6 +101,22 @@ class Reports:
         """Has `start` begin the preparation on these hosts, on each when that on the one before has ended."""
         self._preparing, self._start_preparation = deque(names), start
         start(names[0])
+
+    def prepare_late(self, name: str, start: Callable[[str], None], seconds: float) -> ExitRecord | None:
+        """Has `start` begin the preparation on one more host; its end, or None where it takes longer.
+
+        Its output is for the next `take`.
+        """
+        self._preparing.clear()
+        start(name)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._read(0.5)
+            ended = [event for event in self._events if isinstance(event, PreparationExited)]
+            if ended:
+                self._events = [event for event in self._events if event not in ended]
+                return ended[0].record
+        return None
 
     def take(self, timeout: float) -> list[TaskEvent]:
         """As `Launcher.poll`."""
@@ -180,7 +198,7 @@ class Reports:
         elif isinstance(event, TaskExited):
             yield self._exited(name, event)
         elif isinstance(event, PreparationExited):
-            yield self._prepared(event)
+            yield self._prepared(name, event)
         elif isinstance(event, LauncherNote):
             yield replace(event, text=f"{name}: {event.text}")
 
@@ -205,7 +223,9 @@ class Reports:
             self._note(f"cannot write the exit record of {task}: {error.strerror}")
         return TaskExited(task, record)
 
-    def _prepared(self, event: PreparationExited) -> PreparationExited | None:
+    def _prepared(self, name: str, event: PreparationExited) -> PreparationExited | None:
+        if event.record.code == 0:
+            self.prepared.add(name)
         if self._preparing:
             self._preparing.popleft()
         if event.record.code == 0 and self._preparing and self._start_preparation is not None:

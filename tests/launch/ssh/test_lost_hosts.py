@@ -17,7 +17,7 @@ from orchestrator.cluster.launcher_sections import SshSection
 from orchestrator.cluster.records import ENV_RUN_DIR, ExitRecord
 from orchestrator.errors import EnvironmentProblem, PortError
 from orchestrator.launch.job import Job, LaunchPlan, RunPolicy
-from orchestrator.launch.launcher import PreparationExited, StopKind, TasksOutOfReach
+from orchestrator.launch.launcher import PreparationExited, PreparationOutput, StopKind, TasksOutOfReach
 from orchestrator.launch.process_tree import processes_of_run
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.ssh.launcher import SshLauncher
@@ -272,4 +272,36 @@ def test_a_preparation_on_a_lost_host_has_failed(tmp_path: Path) -> None:
         watch.until(lambda: bool(ended()), "the end of the preparation")
         assert [e.record.code for e in ended()] == [137]
     finally:
+        made.close()
+
+
+def test_data_is_prepared_on_the_host_that_takes_a_lost_ones_place(tmp_path: Path) -> None:
+    network, job = Network(), make_job(tmp_path, 600, 5)
+    write_program(tmp_path / "code", "import os; print('prepares', os.environ['TEST_HOST'])", "prepare.py")
+    hosts = ({"name": "h1"}, {"name": "h2"})
+    options = {**job.launcher_options, "hosts": hosts}
+    job = replace(job, prepare_command=python("prepare.py"), launcher_options=options)
+    made = ssh_launcher(job, network.connect)
+    try:
+        plan = made.plan(job, 0)
+        assert plan.task(CHIEF).host == "h1"
+        watch = Watch(made)
+        made.prepare(job)
+        ended = lambda: [e for e in watch.events if isinstance(e, PreparationExited)]  # noqa: E731
+        said = lambda: [e.text for e in watch.events if isinstance(e, PreparationOutput)]  # noqa: E731
+        watch.until(lambda: bool(ended()), "the preparation")
+        made.submit(plan)
+        watch.until_output(CHIEF, "0\n")
+        os.kill(agent_on(plan, "h1"), signal.SIGKILL)
+        watch.until_exited([CHIEF])
+        network.cut("h1")
+        again = made.plan(job, 1)
+        assert again.task(CHIEF).host == "h2"
+        watch.until(lambda: len(said()) == 2, "what the second preparation says")
+        assert said() == ["prepares h1\n", "prepares h2\n"]
+        assert [event.record.code for event in ended()] == [0], "the second is the launcher's own affair"
+        made.submit(again)
+        watch.until(lambda: len(watch.starts(CHIEF)) == 2, "another start")
+    finally:
+        network.down.clear()
         made.close()
