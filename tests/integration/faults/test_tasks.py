@@ -88,7 +88,7 @@ def test_a_fault_in_mid_training(
             assert_finished(run, strategy, tmp_path)
             assert_told(run, role, fault)
     outcome = verdict or ", ".join(run.restarts())
-    times = Row(strategy.name, role, fault, decided(run, role, fault), outcome, time.monotonic() - began)
+    times = Row(strategy.name, role, fault, decided(run, tmp_path), outcome, time.monotonic() - began)
     record(times)
 
 
@@ -114,9 +114,11 @@ def assert_told(run: Launched, role: str, fault: str) -> None:
         assert "ValueError" in reasons[0]
 
 
-def decided(run: Launched, role: str, fault: str) -> float | None:
-    """Seconds from the fault, or where nobody but the program knows of it from the task's end."""
-    starts = ("injected ", f"{role} ended with", f"{role} made no")
-    faults = [event_time(e) for e in run.events if e["text"].startswith(starts)]
-    answers = [event_time(e) for e in run.events if e["event"].endswith("_restarting")]
+def decided(run: Launched, place: Path) -> float | None:
+    """Seconds from the fault, as launcher or program noted it, to the decision to restart."""
+    faults = [event_time(event) for event in run.events if event["text"].startswith("injected ")]
+    marker = place / "misdeed-done"
+    if marker.exists():
+        faults.append(marker.stat().st_mtime)
+    answers = [event_time(event) for event in run.events if event["event"].endswith("_restarting")]
     return max(0.0, answers[0] - min(faults)) if answers and faults else None

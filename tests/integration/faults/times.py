@@ -68,7 +68,8 @@ def main() -> None:
     parser.add_argument("times", type=Path)
     parser.add_argument("--write", type=Path, help="a page with the marks of the table")
     arguments = parser.parse_args()
-    rows = [Row(**json.loads(line)) for line in arguments.times.read_text().splitlines()]
+    read = [Row(**json.loads(line)) for line in arguments.times.read_text().splitlines()]
+    rows = list({(row.strategy, row.task, row.fault): row for row in read}.values())  # the last of each
     if arguments.write is None:
         print(table(rows))
     else:
