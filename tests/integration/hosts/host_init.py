@@ -2,7 +2,8 @@
 
 Runs as process 1 of its own process, network, host name and mount namespaces,
 so that nothing mounted here is seen outside. Arguments: the host's name, its
-directory, and directories of which it sees nothing. Standard library only.
+directory, where it has the disk that it shares with others, and directories of
+which it sees nothing. Standard library only.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import sys
 from pathlib import Path
 
 
-def arrange(name: str, place: Path, hidden: list[str]) -> None:
-    """A name, users, a list of hosts and shared memory of its own."""
+def arrange(name: str, place: Path, shared: str, hidden: list[str]) -> None:
+    """A name, users, a list of hosts and shared memory of its own; the disk of all."""
     mounts = [["-t", "tmpfs", "tmpfs", path] for path in ("/dev/shm", "/run", *hidden)]
     mounts += [["--bind", str(place / file), f"/etc/{file}"] for file in ("hosts", "passwd", "shadow")]
+    mounts.append(["--bind", str(place.parent / "disk"), shared])
     for arguments in mounts:
         subprocess.run(["mount", *arguments], check=True)
     Path("/run/sshd").mkdir(mode=0o755)
@@ -26,9 +28,9 @@ def arrange(name: str, place: Path, hidden: list[str]) -> None:
 
 def main() -> None:
     """Never returns: a host whose first process ends is one that was switched off."""
-    name, place, hidden = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
+    name, place, shared, hidden = sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4:]
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    arrange(name, place, hidden)
+    arrange(name, place, shared, hidden)
     os.chdir("/")
     unblocked = {"preexec_fn": lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})}
     subprocess.Popen([str(place / "start-sshd")], **unblocked)  # type: ignore[call-overload]

@@ -1,9 +1,9 @@
 """Three machines on one: namespaces with a network, processes, a home and an sshd of their own.
 
-The hosts share the disk, as over a network file system, but for their home
-directories and the places that are hidden from them. Nothing of this is seen
-from the machine itself, and nothing stays: all of it lives in namespaces that
-end with the process that made them.
+The hosts share the disk of this machine, but for their home directories and the
+places that are hidden from them, and one at `SHARED` that this machine does not
+see there. Nothing of this is seen from the machine itself, and nothing stays:
+all of it lives in namespaces that end with the process that made them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ PACKAGE = Path(__file__).parents[3] / "orchestrator"
 NETWORK = "10.77.0"
 OUTSIDE = f"{NETWORK}.1"
 """Where the launcher runs."""
+SHARED = Path("/mnt")
+"""Where the hosts have a disk that they share, as over a network file system."""
 LIMIT = 120.0
 """Seconds to wait for anything."""
 NEEDED = ("sshd", "ssh", "ssh-keygen", "ip", "tc", "unshare", "nsenter", "setpriv")
@@ -59,6 +61,8 @@ class SshHosts:
         self.place = place
         self.names = tuple(f"h{number}" for number in range(1, count + 1))
         self.ssh_config = place / "ssh_config"
+        self.disk = place / "disk"
+        """What the hosts see at SHARED."""
         self._hidden = [str(path) for path in (PACKAGE, *hidden)]
         self._switch: subprocess.Popen[bytes] | None = None
         self._machines: dict[str, subprocess.Popen[bytes]] = {}
@@ -153,7 +157,7 @@ class SshHosts:
         self._boot(host)
 
     def _start(self) -> None:
-        self.place.mkdir(parents=True, exist_ok=True)
+        self.disk.mkdir(parents=True)
         self._switch = subprocess.Popen([*_WITH_US, "unshare", "--net", "sleep", "infinity"])
         switch = self._switch.pid
         here = os.readlink("/proc/self/ns/net")
@@ -169,10 +173,11 @@ class SshHosts:
     def _boot(self, host: str) -> None:
         (self.place / host / "sshd.log").write_bytes(b"")
         namespaces = ["--net", "--uts", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
+        words = [host, str(self.place / host), str(SHARED), *self._hidden]
         first = [sys.executable, "-I", str(Path(__file__).with_name("host_init.py"))]
         with (self.place / host / "console.log").open("ab") as console:
             self._machines[host] = subprocess.Popen(
-                [*_WITH_US, "unshare", *namespaces, *first, host, str(self.place / host), *self._hidden],
+                [*_WITH_US, "unshare", *namespaces, *first, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,

@@ -1,0 +1,142 @@
+"""Hosts, cables, sshd, tasks and launchers that fail while a job runs over three hosts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.hosts.ssh_hosts import SshHosts
+from tests.integration.launched import wait_until
+from tests.integration.ssh_runs import Laptop, SshRun
+
+pytest.importorskip("sklearn", reason="the digits come from scikit-learn")
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
+
+MAX_STEPS = 120
+
+
+@pytest.fixture
+def laptop(hosts: SshHosts, private_place: Path) -> Laptop:
+    """Where the launcher runs."""
+    return Laptop(hosts, private_place)
+
+
+def assert_trained(run: SshRun) -> None:
+    """All steps were taken and the last checkpoint evaluated, and nothing is left on any host."""
+    assert run.wait() == 0, run.output
+    summary = run.summary
+    assert summary["state"] == "succeeded"
+    assert summary["global_step"] >= MAX_STEPS
+    assert summary["evaluation"]["global_step"] == summary["checkpoint_step"] >= MAX_STEPS
+
+
+def assert_went_on(laptop: Laptop) -> None:
+    """The chief's last start went on from a checkpoint of the first."""
+    steps = laptop.first_steps("chief-0")
+    assert steps[0] == 0
+    assert len(steps) > 1
+    assert min(steps[1:]) >= 20, "training began anew"
+
+
+def wait_for_output(run: SshRun, text: str) -> None:
+    """Waits until the launcher has said something."""
+
+    def said() -> bool:
+        assert run.process.poll() is None or text in run.output, f"it ended without '{text}':\n{run.output}"
+        return text in run.output
+
+    wait_until(said, lambda: f"'{text}'; so far:\n{run.output}")
+
+
+def measured(what: str, since: float) -> None:
+    """A line for the table of docs/reliability.md (pytest -s)."""
+    print(f"\nTIME {what}: {time.monotonic() - since:.1f} s")
+
+
+def test_a_killed_task_restarts_the_attempt_on_both_hosts(laptop: Laptop) -> None:
+    laptop.write("synchronous", MAX_STEPS, held=True)
+    with SshRun(laptop) as run:
+        run.wait_for_checkpoint(20)
+        assert [run.host_of(task) for task in ("chief-0", "worker-0")] == ["h1", "h2"]
+        run.kill_task("worker-0")
+        run.wait_for("the second attempt", lambda state, _: state.attempt == 1)
+        laptop.release()
+        assert_trained(run)
+        assert run.restarts() == ["attempt"]
+        (text,) = [event["text"] for event in run.events if event["event"] == "attempt_restarting"]
+        assert text.startswith("worker-0 ended with SIGKILL"), "a victim was blamed"
+        assert_went_on(laptop)
+
+
+def test_bad_weather_costs_time_alone(laptop: Laptop) -> None:
+    hosts = laptop.hosts
+    laptop.write("asynchronous", MAX_STEPS, held=True, lease_seconds=40)
+    with SshRun(laptop) as run:
+        run.wait_for_step(10)
+        hosts.throttle("h2", "500kbit")
+        run.wait_for_step(30)
+        hosts.unthrottle("h2")
+        hosts.kill_sshd("h2")
+        wait_for_output(run, "h2: the connection is lost")
+        hosts.start_sshd("h2")
+        wait_for_output(run, "h2: connected again")
+        hosts.cut("h3")
+        wait_for_output(run, "h3: the connection is lost")
+        hosts.mend("h3")
+        wait_for_output(run, "h3: connected again")
+        laptop.release()
+        assert_trained(run)
+        assert run.output.count("nothing was lost") == 2
+        assert run.restarts() == []
+        log = (run.run_dir.logs / "worker-0.log").read_text()
+        assert "Loss for final step" in log, "what was written meanwhile has arrived"
+
+
+BLOWS: dict[str, Callable[[SshHosts, str], None]] = {
+    "cut off": SshHosts.cut,
+    "without sshd": SshHosts.kill_sshd,
+    "powered off": SshHosts.power_off,
+}
+
+
+@pytest.mark.parametrize("cluster", ["anywhere", "together"])
+@pytest.mark.parametrize("blow", BLOWS)
+def test_a_lost_host_is_named_and_training_goes_on_without_it(
+    laptop: Laptop, cluster: str, blow: str
+) -> None:
+    laptop.write(cluster, MAX_STEPS, held=True, lease_seconds=10)
+    with SshRun(laptop) as run:
+        run.wait_for_checkpoint(20)
+        assert run.host_of("worker-0") == "h2"
+        began = time.monotonic()
+        BLOWS[blow](laptop.hosts, "h2")
+        run.wait_until_nothing_is_left_on("h2")
+        measured(f"{cluster}, {blow}: nothing left on the host", began)
+        wait_for_output(run, "host h2 was lost")
+        measured(f"{cluster}, {blow}: named", began)
+        run.wait_for("a start elsewhere", lambda state, _: state.tasks["worker-0"]["starts"] == 2)
+        measured(f"{cluster}, {blow}: started elsewhere", began)
+        laptop.release()
+        assert_trained(run)
+        assert run.host_of("worker-0") != "h2"
+        assert_went_on(laptop) if cluster == "together" else None
+        first = json.loads(run.run_dir.verdict.read_text())
+        assert "h2" in json.dumps(first), first
+
+
+def test_a_killed_launcher_leaves_nothing_and_the_next_goes_on(laptop: Laptop) -> None:
+    laptop.write("asynchronous", MAX_STEPS, held=True, lease_seconds=10)
+    with SshRun(laptop) as run:
+        run.wait_for_checkpoint(20)
+        began = time.monotonic()
+        run.process.kill()
+        run.wait_until_nothing_is_left()
+        measured("launcher killed: nothing left on any host", began)
+    laptop.release()
+    with SshRun(laptop, name="again") as run:
+        assert_trained(run)
+        assert_went_on(laptop)
