@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,9 +51,9 @@ def wait_for_output(run: SshRun, text: str) -> None:
     wait_until(said, lambda: f"'{text}'; so far:\n{run.output}")
 
 
-def measured(what: str, since: float) -> None:
+def measured(what: str, seconds: float) -> None:
     """A line for the table of docs/reliability.md (pytest -s)."""
-    print(f"\nTIME {what}: {time.monotonic() - since:.1f} s")
+    print(f"\nTIME {what}: {seconds:.1f} s")
 
 
 def test_a_killed_task_restarts_the_attempt_on_both_hosts(laptop: Laptop) -> None:
@@ -114,18 +113,27 @@ def test_a_lost_host_is_named_and_training_goes_on_without_it(
         assert run.host_of("worker-0") == "h2"
         began = time.monotonic()
         BLOWS[blow](laptop.hosts, "h2")
-        run.wait_until_nothing_is_left_on("h2")
-        measured(f"{cluster}, {blow}: nothing left on the host", began)
-        wait_for_output(run, "host h2 was lost")
-        measured(f"{cluster}, {blow}: named", began)
+        seen: dict[str, float] = {}
+
+        def ended_and_named() -> bool:
+            if not run.left_on("h2"):
+                seen.setdefault("nothing left on the host", time.monotonic() - began)
+            if "host h2 was lost" in run.output:
+                seen.setdefault("named", time.monotonic() - began)
+            return len(seen) == 2
+
+        wait_until(ended_and_named, lambda: f"its end; so far {seen}, {run.left_on('h2')}:\n{run.output}")
         run.wait_for("a start elsewhere", lambda state, _: state.tasks["worker-0"]["starts"] == 2)
-        measured(f"{cluster}, {blow}: started elsewhere", began)
+        seen["started elsewhere"] = time.monotonic() - began
+        for what, seconds in seen.items():
+            measured(f"{cluster}, {blow}: {what}", seconds)
         laptop.release()
         assert_trained(run)
         assert run.host_of("worker-0") != "h2"
-        assert_went_on(laptop) if cluster == "together" else None
-        first = json.loads(run.run_dir.verdict.read_text())
-        assert "h2" in json.dumps(first), first
+        if cluster == "together":
+            assert_went_on(laptop)
+        verdict = run.run_dir.verdict.read_text()
+        assert "host h2 was lost" in verdict, verdict
 
 
 def test_a_killed_launcher_leaves_nothing_and_the_next_goes_on(laptop: Laptop) -> None:
@@ -135,7 +143,7 @@ def test_a_killed_launcher_leaves_nothing_and_the_next_goes_on(laptop: Laptop) -
         began = time.monotonic()
         run.process.kill()
         run.wait_until_nothing_is_left()
-        measured("launcher killed: nothing left on any host", began)
+        measured("launcher killed: nothing left on any host", time.monotonic() - began)
     laptop.release()
     with SshRun(laptop, name="again") as run:
         assert_trained(run)
