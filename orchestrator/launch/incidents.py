@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.cluster.records import FailureRecord, ProgressRecord
+from orchestrator.cluster.records import FailureRecord, Phase, ProgressRecord
 from orchestrator.launch import log_stream
 from orchestrator.launch.oom import OomEvidence
 from orchestrator.launch.restart import Failure
@@ -55,6 +55,7 @@ def failure_of(
         error_message=found.message if found is not None else "",
         step=by_exception if by_exception is not None or record is None else record.step,
         stepped=row.stepped,
+        begun=not row.task.trains and record is not None and record.phase is not Phase.STARTING,
         keeps_records=keeps_records,
         user_error=end.failure.user_error if end.failure is not None else False,
         checkpoint_at_start=row.checkpoint_at_start,

@@ -84,6 +84,8 @@ class Failure:
     """Global step at the failure, where known."""
     stepped: bool = False
     """The task took at least one step since this start."""
+    begun: bool = False
+    """It takes no steps (a ps, an evaluator), and had begun to serve or to wait for checkpoints."""
     keeps_records: bool = False
     """It runs our training program, so that a missing step means "before the first step"."""
     user_error: bool = False
@@ -158,8 +160,8 @@ def why_hopeless(failure: Failure, history: Sequence[Failure]) -> str | None:
     if failure.hopeless is not None or failure.victim or failure.reason is not None:
         return failure.hopeless
     name = failure.error_name
-    steps = failure.keeps_records and failure.task.type is not TaskType.EVALUATOR
-    before_first_step = steps and failure.step is None and not failure.stepped
+    begun = failure.step is not None or failure.stepped or failure.begun
+    before_first_step = failure.keeps_records and not begun
     at = "" if failure.step is None else f" at step {failure.step}"
     reasons = [
         (failure.user_error or failure.code == 2, "its input is wrong, so a restart would fail again"),

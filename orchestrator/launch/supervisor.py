@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from orchestrator.cluster.task import TaskType
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.launch import completion
 from orchestrator.launch.attempts import Attempts
@@ -321,5 +322,7 @@ class Supervisor:
 
     def _farewell_grace(self) -> float:
         """For the rest of a job that is given up: tasks that step on their own can still save."""
-        alone = self._job.strategy is StrategyKind.ASYNCHRONOUS and any(row.stepped for row in self._table)
+        served = all(row.running for row in self._table.of_type(TaskType.PS))
+        stepped = served and any(row.stepped for row in self._table)
+        alone = self._job.strategy is StrategyKind.ASYNCHRONOUS and stepped
         return self._job.policy.grace_seconds if alone else self._teardown_grace()

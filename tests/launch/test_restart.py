@@ -115,16 +115,20 @@ def test_a_victim_costs_nothing_and_is_never_judged_by_its_own_error() -> None:
     assert judge(victim, history=[killed()] * 3).action is Action.RESTART_TASK
 
 
+@pytest.mark.parametrize(("name", "end"), [("ps-0", Action.GIVE_UP), ("evaluator-0", Action.LEAVE)])
+def test_a_server_takes_no_step_and_is_started_again_after_an_exception(name: str, end: Action) -> None:
+    serving = raised(name, "ValueError", begun=True)
+    assert judge(serving).action is Action.RESTART_TASK
+    assert judge(serving, history=[serving] * 2).action is end
+    assert judge(raised(name, "ValueError")).action is end, "it had not even begun"
+
+
 def test_the_evaluator_has_a_budget_of_its_own_and_never_fails_the_job() -> None:
     spent = [killed("worker-0")] * 3
     assert judge(killed("evaluator-0"), history=spent).action is Action.RESTART_TASK
     spent_by_evaluator = [killed("evaluator-0")] * 3
     assert judge(killed("evaluator-0"), history=spent_by_evaluator).action is Action.LEAVE
     assert judge(killed("worker-0"), history=spent_by_evaluator).action is Action.RESTART_TASK
-    assert judge(raised("evaluator-0", "ValueError")).action is Action.RESTART_TASK
-    assert judge(
-        raised("evaluator-0", "ValueError"), history=[raised("evaluator-0", "ValueError")] * 2
-    ).action is (Action.LEAVE)
 
 
 @pytest.mark.parametrize(
