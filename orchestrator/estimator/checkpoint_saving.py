@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import shutil
 import tempfile
@@ -130,7 +131,9 @@ def scratch_directory(environment: TaskEnvironment | None) -> str:
     killed leaves nothing elsewhere; what an earlier start left is removed.
     """
     if environment is None:
-        return tempfile.mkdtemp(prefix="orchestrator-scratch-")
+        made = tempfile.mkdtemp(prefix="orchestrator-scratch-")
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
+        return made
     place = environment.records.directory / "scratch"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True, exist_ok=True)

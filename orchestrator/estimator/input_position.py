@@ -27,11 +27,6 @@ _FILE = re.compile(r"-(\d+)\.input-\d+-of-\d+$")
 _STATEFUL = re.compile(r"^(\w+) is stateful", re.MULTILINE)
 
 
-def restartable(input_fn: Any, config: Any) -> Any:
-    """The input_fn; where positions are to be saved, the function that gives its batches as a Dataset."""
-    return getattr(input_fn, "dataset", input_fn) if config.save_input_state else input_fn
-
-
 def check_tasks(config: Any) -> None:
     """Raises InvalidArgument where a checkpoint has no step that all tasks have reached together."""
     strategy = config.train_distribute

@@ -26,11 +26,6 @@ from orchestrator.estimator.modes import ModeKeys
 v1 = tf.compat.v1
 
 
-def is_built_from_layers(model: Any) -> bool:
-    """Whether the model is functional or sequential, not a subclass with code of its own."""
-    return bool(model._is_graph_network) or isinstance(model, tf_keras.Sequential)
-
-
 class CloneRecipe:
     """How to copy a compiled model; the configuration is read once, outside of the Estimator's graphs."""
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument
 from orchestrator.estimator import layer_names, loss_scaling, python_seed
+from orchestrator.estimator.inputs.array_batches import ArrayInput
 from orchestrator.estimator.modes import ModeKeys
 from orchestrator.estimator.run_config import RunConfig
 from orchestrator.estimator.signatures import argument_names, describe
@@ -80,7 +81,12 @@ class Model:
         return tuple(getattr(self.warm_start, "trainable", ())) if mode == ModeKeys.TRAIN else ()
 
     def call_input_fn(self, input_fn: Callable[..., Any], mode: str, input_context: Any = None) -> Any:
-        """Calls `input_fn` on the CPU with the arguments it takes."""
+        """Calls `input_fn` on the CPU with the arguments it takes.
+
+        Inputs over arrays give their Dataset: it can be started again, saved and split, unlike tensors.
+        """
+        if isinstance(input_fn, ArrayInput):
+            input_fn = input_fn.dataset
         names = argument_names(input_fn)
         given = {"mode": mode, "params": copy.deepcopy(self.params), "config": self.config}
         if input_context is not None:

@@ -209,6 +209,8 @@ def _start_trainers_server(assignment: Assignment) -> None:
     config = assignment.config
     if crosses_processes(config.train_distribute):
         return  # its server needs the strategy's own session configuration
+    if not config.starts_server:
+        return
     start_server(config)
 
 

@@ -19,6 +19,8 @@ from orchestrator.estimator import run_config_checks as checks
 from orchestrator.estimator.distribute_config import DistributeConfig
 
 _DEFAULT = object()
+GOOGLE_ENVIRONMENT = "google"
+"""In TF_CONFIG: the platform runs the servers of training tasks."""
 _PERIODS = ("save_checkpoints_steps", "save_checkpoints_secs")
 
 
@@ -141,6 +143,7 @@ class RunConfig:
         self._set(arguments)
         self._resolve_distribution()
         self._service = _checked_service(tf_config)
+        self._environment = tf_config.environment
         _refuse_remote_cluster(self.experimental_distribute)
         self._view = cluster_view.view_of(tf_config, worker_may_lead=self.train_distribute is not None)
         self._cluster_spec = tf.train.ClusterSpec({k: list(v) for k, v in self._view.addresses.items()})
@@ -270,6 +273,11 @@ class RunConfig:
     def service(self) -> dict[str, Any] | None:
         """The platform's own entry in TF_CONFIG."""
         return self._service
+
+    @property
+    def starts_server(self) -> bool:
+        """Whether a trainer starts its own server; not where TF_CONFIG says `environment: google`."""
+        return self._environment != GOOGLE_ENVIRONMENT
 
     @property
     def task_environment(self) -> TaskEnvironment | None:

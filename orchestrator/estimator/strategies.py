@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.cluster.task import TaskType
-from orchestrator.errors import ConfigError, InvalidArgument, near_miss
+from orchestrator.errors import ConfigError, near_miss
 from orchestrator.estimator import device_options
 from orchestrator.estimator.device_options import logical_gpu_count, visible_gpus
 from orchestrator.estimator.run_config import default_session_config
@@ -92,9 +92,3 @@ def _logical_cpus(strategy: Any) -> int:
     devices = (*strategy.extended.worker_devices, *strategy.extended.parameter_devices)
     matches = [_CPU.search(device) for device in devices]
     return max((int(match[1]) + 1 for match in matches if match), default=1)
-
-
-def check_usable(strategy: Any, where: str) -> None:
-    """Raises InvalidArgument for something that is no strategy of this API."""
-    if not hasattr(strategy, "extended"):
-        raise InvalidArgument(f"{where} must be a tf.distribute.Strategy, not {type(strategy).__name__}.")

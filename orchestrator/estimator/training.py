@@ -17,7 +17,7 @@ from orchestrator.estimator.executor import may_trace, run_in_one_thread_if_smal
 from orchestrator.estimator.graph import TrainingGraph, build_training_graph
 from orchestrator.estimator.guards import refuse_nan
 from orchestrator.estimator.in_graph_loop import InGraphLoop
-from orchestrator.estimator.input_position import check_tasks, restartable
+from orchestrator.estimator.input_position import check_tasks
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.loop_length import LoopLength, add_loop
 from orchestrator.estimator.model import Model
@@ -52,7 +52,7 @@ def train(model: Model, input_fn: Callable[..., Any], request: TrainingRequest) 
         verify_warm_start(model)
     if config.save_input_state:
         check_tasks(config)
-    graph = _build(model, restartable(input_fn, config))
+    graph = _build(model, input_fn)
     with graph.entered():
         position = Position()
         parts = TrainingParts(
