@@ -126,7 +126,7 @@ class RunJournal:
 
     def exited(self, row: TaskRow, record: ExitRecord) -> None:
         """A task's process is gone."""
-        what = describe_exit(record.code, record.signal)
+        what = "its host" if record.host_lost else describe_exit(record.code, record.signal)
         asked = ", as asked" if row.ended_by_us else ""
         data = {"code": record.code, "signal": record.signal, "requested": row.ended_by_us}
         self.event(EventKind.TASK_EXITED, f"{row.task} ended with {what}{asked}", row.task, **data)

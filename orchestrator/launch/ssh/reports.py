@@ -241,7 +241,7 @@ class Reports:
         return frozenset(task for task, run in self._runs.items() if run.host == name)
 
     def _broken(self, name: str, reason: str) -> Iterator[TaskEvent]:
-        if name in self._unheard:
+        if name in self._unheard or self._hosts[name].over:
             return
         self._unheard[name] = self._hosts[name].heard_at
         yield LauncherNote(f"{name}: the connection is lost ({reason}); connecting again", passing=True)
