@@ -53,4 +53,3 @@ def assert_nothing_left(run: Launched, place: Path) -> None:
     ports = {int(address.rsplit(":", 1)[1]) for event in planned for address in event.get("addresses", [])}
     assert not ports & set(listened_ports())
     assert [name for name in os.listdir(place / "tmp") if not _OF_TENSORFLOW.match(name)] == []
-    assert not list(run.run_dir.path.rglob("*.tmp"))
