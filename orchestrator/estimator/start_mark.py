@@ -7,7 +7,6 @@ it the value that training starts from. Workers that share it wait for this mark
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import tensorflow as tf
 
@@ -25,12 +24,19 @@ class StartMark:
     @staticmethod
     def of(graph: tf.Graph) -> StartMark:
         """The mark of a graph with a global step; made at the first call, before the graph is final."""
-        found: list[Any] = graph.get_collection_ref(_NAME)
-        if not found:
-            device = v1.train.get_global_step(graph).device
-            with graph.as_default(), graph.device(device), tf.control_dependencies(None):
-                handle = tf.raw_ops.VarHandleOp(dtype=tf.bool, shape=[], shared_name=_NAME, name=_NAME)
-                done = tf.raw_ops.AssignVariableOp(resource=handle, value=tf.constant(True))
-                found.append(StartMark(done, tf.raw_ops.VarIsInitializedOp(resource=handle)))
-        mark: StartMark = found[0]
-        return mark
+        try:
+            return StartMark(
+                graph.get_operation_by_name(f"{_NAME}/set"), graph.get_tensor_by_name(f"{_NAME}/is_set:0")
+            )
+        except KeyError:
+            return StartMark._make(graph)
+
+    @staticmethod
+    def _make(graph: tf.Graph) -> StartMark:
+        device = v1.train.get_global_step(graph).device
+        with graph.as_default(), graph.name_scope(None), graph.device(device), tf.control_dependencies(None):
+            handle = tf.raw_ops.VarHandleOp(dtype=tf.bool, shape=[], shared_name=_NAME, name=_NAME)
+            done = tf.raw_ops.AssignVariableOp(
+                resource=handle, value=tf.constant(True, name=f"{_NAME}/true"), name=f"{_NAME}/set"
+            )
+            return StartMark(done, tf.raw_ops.VarIsInitializedOp(resource=handle, name=f"{_NAME}/is_set"))

@@ -103,6 +103,7 @@ class Judge:
             lost_peer = end.looks_like_victim and (
                 row.task != cause.task or self._others_failed(row.task, now)
             )
+            lost_peer |= end.stopped_itself and cause.end.lost_with_host
             lost_peer |= end.went_with(cause.end)
             found.append(self._decide(row, end, now, victim=lost_peer, ends=ends))
             if found[-1].decision.action in (Action.RESTART_ATTEMPT, Action.GIVE_UP):
@@ -129,11 +130,13 @@ class Judge:
         running = self._table.running
         leaving = cause.task in running  # its exception is recorded, its process is about to end
         others = [task for task in running if task.type is not TaskType.EVALUATOR]
-        unexplained = cause.end.looks_like_victim and others and not self._others_failed(cause.task, now)
+        silent = any(self._table[task].out_of_reach for task in others)
+        puzzling = cause.end.looks_like_victim or (silent and cause.end.stopped_itself)
+        unexplained = puzzling and others and not self._others_failed(cause.task, now)
         if not leaving and not unexplained:
             self._suspect_since = None
             return False
-        if unexplained and any(self._table[task].out_of_reach for task in others):
+        if unexplained and silent:
             self._suspect_since = None  # their launcher will tell, or they are back
             return True
         if self._suspect_since is None:

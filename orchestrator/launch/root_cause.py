@@ -17,7 +17,7 @@ from enum import Enum
 from orchestrator import errors
 from orchestrator.cluster.records import ExitRecord, FailureRecord
 from orchestrator.cluster.task import TaskId, TaskType
-from orchestrator.launch.completion import describe_exit
+from orchestrator.launch.completion import PREEMPTED_CODES, describe_exit
 from orchestrator.launch.oom import OomEvidence
 
 SHOWN_LOG_LINES = 12
@@ -120,8 +120,7 @@ class TaskEnd:
 
     def went_with(self, other: TaskEnd) -> bool:
         """Whether it was lost with the same host as another task."""
-        kinds = {self.reason_kind, other.reason_kind}
-        both = self.reason is not None and other.reason is not None and kinds == {FailureKind.HOST_LOST}
+        both = self.lost_with_host and other.lost_with_host
         return both and self.host == other.host and self.task != other.task
 
     @property
@@ -143,6 +142,18 @@ class TaskEnd:
             name = found.type.rsplit(".", 1)[-1]
             return name in _VICTIM_TYPES or bool(_VICTIM_TEXT.search(found.message))
         return any(_VICTIM_TEXT.search(line) for line in self.log_tail[-SHOWN_LOG_LINES:])
+
+    @property
+    def stopped_itself(self) -> bool:
+        """It ended as on a request to stop, which was none of ours: from outside, or agreed with a peer."""
+        if self.reason is not None or self.failure is not None or self.exit is None:
+            return False
+        return self.exit.code in PREEMPTED_CODES and not self.exit.requested
+
+    @property
+    def lost_with_host(self) -> bool:
+        """Its host was lost."""
+        return self.reason is not None and self.reason_kind is FailureKind.HOST_LOST
 
 
 @dataclass(frozen=True)
@@ -258,16 +269,21 @@ def find_root_cause(ends: Sequence[TaskEnd]) -> RootCause | None:
     """The first failure that is no victim's; None where nothing failed.
 
     The evaluator is blamed only where nothing else failed; where every failure
-    reads like the loss of a peer, the earliest is taken.
+    reads like the loss of a peer, the earliest is taken. Tasks of a host that is
+    being lost are asked to stop there, and peers that agree with them on a step
+    stop too: those are its victims.
     """
     failed = [end for end in ends if end.failed]
     if not failed:
         return None
-    order = sorted(
-        failed, key=lambda end: (end.task.type is TaskType.EVALUATOR, end.looks_like_victim, end.time)
-    )
+    host_lost = any(end.lost_with_host for end in failed)
+
+    def is_victim(end: TaskEnd) -> bool:
+        return end.looks_like_victim or (host_lost and end.stopped_itself)
+
+    order = sorted(failed, key=lambda end: (end.task.type is TaskType.EVALUATOR, is_victim(end), end.time))
     first, rest = order[0], order[1:]
-    victims = [end for end in rest if end.looks_like_victim]
+    victims = [end for end in rest if is_victim(end)]
     same = [
         end
         for end in rest

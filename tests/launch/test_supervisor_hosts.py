@@ -57,6 +57,16 @@ def test_after_a_lost_host_the_attempt_goes_on_from_the_checkpoint(tmp_path: Pat
     assert restart.reason.startswith(f"worker-0 ended: {LOST}; restarting the whole attempt")
 
 
+def test_a_peer_that_stops_along_with_a_task_of_the_lost_host_is_not_blamed(tmp_path: Path) -> None:
+    chief = TaskScript.of(*BEGINS, ends(21, 143))
+    worker = TaskScript.of(*BEGINS, out_of_reach(9), ends_with_host(60, LOST))
+    run = sync_run(tmp_path, chief_0=[chief, RESUMES], worker_0=[worker, RESUMES])
+    result = run.result()
+    assert (result.phase, result.restarts) == (RunPhase.SUCCEEDED, 1)
+    (restart,) = result.history
+    assert restart.reason.startswith(f"worker-0 ended: {LOST}; restarting the whole attempt")
+
+
 def test_victims_are_judged_when_the_host_is_back(tmp_path: Path) -> None:
     chief = TaskScript.of(*BEGINS, VICTIM, ends(21, 1))
     worker = TaskScript.of(*BEGINS, out_of_reach(9), back(40))
