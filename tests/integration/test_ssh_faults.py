@@ -102,18 +102,13 @@ BLOWS: dict[str, Callable[[SshHosts, str], None]] = {
 }
 
 
-STOPS_THE_OTHERS = pytest.mark.xfail(
-    reason="the lost host's task agrees with its peers to stop, and the first of them is named", strict=False
-)
-
-
 @pytest.mark.parametrize(
     ("blow", "cluster"),
     [
         ("cut off", "anywhere"),
         ("cut off", "together"),
         ("without sshd", "anywhere"),
-        pytest.param("without sshd", "together", marks=STOPS_THE_OTHERS),
+        ("without sshd", "together"),
         ("powered off", "anywhere"),
         ("powered off", "together"),
     ],
