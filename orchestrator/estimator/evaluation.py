@@ -123,6 +123,8 @@ class Evaluation:
         self._request = request
         self._graph = _build(model, input_fns)
         self._session: v1.Session | None = None
+        self._callables: dict[Any, Any] = {}
+        """Runs made ready on the session that is kept."""
         self._loaded: str | None = None
         self._warm_start: Any = None
         self._result = FinalMetrics(self._graph.metrics)
@@ -173,7 +175,7 @@ class Evaluation:
         asked_before = stop.is_set()
         started = time.monotonic()
         keep = self._needs_fresh_session is None and _kept.get() is not None and checkpoint is not None
-        session = HookedSession(lambda: self._open(checkpoint), self._hooks, keep_open=keep)
+        session = HookedSession(lambda: self._open(checkpoint), self._hooks, keep, self._callables)
         raw = session.raw
         with session:
             step = session.stepper([self._graph.update])
@@ -195,6 +197,7 @@ class Evaluation:
             session, self._session = self._session, None
             unchanged = checkpoint == self._loaded
             return restore_again(session, self._graph.scaffold, None if unchanged else checkpoint)
+        self._callables.clear()
         config = self._model.config
         session_config = session_config_for(config, config.eval_distribute)
         if config.eval_distribute is None and not any(may_trace(hook) for hook in self._hooks):

@@ -34,7 +34,9 @@ class HookedSession:
 
     Use as a context: leaving it without an exception, or because the input has
     ended, calls `end` of every hook; then queue runners and session are closed
-    (with `keep_open` the session only after an exception).
+    (with `keep_open` the session only after an exception). `callables` holds what
+    was made ready on a session that was kept open before: preparing a run of a
+    kept session again would cost as much as many runs.
     """
 
     def __init__(
@@ -42,12 +44,13 @@ class HookedSession:
         open_session: Callable[[], v1.Session],
         hooks: Sequence[v1.train.SessionRunHook],
         keep_open: bool = False,
+        callables: dict[Any, Callable[..., Any]] | None = None,
     ) -> None:
         self._open_session = open_session
         self._keep_open = keep_open
         self._hooks = list(hooks)
         self._stop_requested = False
-        self._callables: dict[Any, Callable[..., Any]] = {}
+        self._callables = {} if callables is None else callables
         self.coordinator: Any = None
         self.raw: Any = None
         """The `tf.compat.v1.Session`; another one after `reopen`."""
@@ -180,7 +183,8 @@ class HookedSession:
         return self.input_ended
 
     def _close_raw(self, keep_session: bool = False) -> None:
-        self._callables.clear()
+        if not keep_session:
+            self._callables.clear()
         session, self.raw = self.raw, None
         if session is None:
             return
