@@ -87,30 +87,25 @@ def read_input(result: Any, input_fn: Any) -> InputSource:
         )
     if isinstance(result, (tf.compat.v1.data.Dataset, tf.compat.v2.data.Dataset)):
         iterator = tf.compat.v1.data.make_initializable_iterator(result)
-        hook = IteratorInitializerHook(iterator.initializer)
-        features, labels = split_features_and_labels(iterator.get_next(), input_fn)
-        return InputSource(
-            features,
-            labels,
-            [hook],
-            from_dataset=True,
-            iterator=iterator,
-            input_fn=input_fn,
-            next_element=iterator.get_next,
-        )
+        return read_iterator(iterator, [IteratorInitializerHook(iterator.initializer)], input_fn)
     if isinstance(result, tf.compat.v1.data.Iterator):
-        features, labels = split_features_and_labels(result.get_next(), input_fn)
-        return InputSource(
-            features,
-            labels,
-            _initializer_hooks(result),
-            from_dataset=True,
-            iterator=result,
-            input_fn=input_fn,
-            next_element=result.get_next,
-        )
+        return read_iterator(result, _initializer_hooks(result), input_fn)
     features, labels = split_features_and_labels(result, input_fn)
     return InputSource(features, labels)
+
+
+def read_iterator(iterator: Any, hooks: list[Any], input_fn: Any) -> InputSource:
+    """The source that takes its batches from `iterator`, which `hooks` initialise."""
+    features, labels = split_features_and_labels(iterator.get_next(), input_fn)
+    return InputSource(
+        features,
+        labels,
+        hooks,
+        from_dataset=True,
+        iterator=iterator,
+        input_fn=input_fn,
+        next_element=iterator.get_next,
+    )
 
 
 class NotShareable(Exception):

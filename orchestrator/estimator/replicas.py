@@ -24,11 +24,7 @@ from orchestrator.estimator.graph import (
 )
 from orchestrator.estimator.host_iterator import read_on_host
 from orchestrator.estimator.in_graph_loop import Repetition, StepRecorder
-from orchestrator.estimator.input_source import (
-    InputSource,
-    IteratorInitializerHook,
-    split_features_and_labels,
-)
+from orchestrator.estimator.input_source import InputSource, IteratorInitializerHook, read_iterator
 from orchestrator.estimator.model import Model
 from orchestrator.estimator.modes import ModeKeys
 from orchestrator.estimator.strategies import crosses_processes
@@ -135,17 +131,7 @@ def _distributed_input(model: Model, input_fn: Callable[..., Any], mode: str, st
     if mode == ModeKeys.TRAIN and model.config.save_input_state:
         return read_on_host(model, input_fn, mode, strategy)
     iterator = strategy.make_input_fn_iterator(lambda context: model.call_input_fn(input_fn, mode, context))
-    features, labels = split_features_and_labels(iterator.get_next(), input_fn)
-    hook = IteratorInitializerHook(iterator.initializer)
-    return InputSource(
-        features,
-        labels,
-        [hook],
-        from_dataset=True,
-        iterator=iterator,
-        input_fn=input_fn,
-        next_element=iterator.get_next,
-    )
+    return read_iterator(iterator, [IteratorInitializerHook(iterator.initializer)], input_fn)
 
 
 def _all_or_none(batch: Any, strategy: Any) -> Any:
