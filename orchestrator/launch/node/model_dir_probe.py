@@ -22,11 +22,11 @@ _TENSORFLOW_SECONDS = 150.0
 """Importing it takes long where many do so at a time."""
 _PATIENCE = 5.0
 """Seconds for a file to become visible on file systems that cache."""
-_GFILE = """\
-import tensorflow as tf
+_THROUGH_TENSORFLOW = """\
+import importlib
 def answer(question):
     stage, place, name, others = question
-    files = tf.io.gfile
+    files = importlib.import_module("tensorflow").io.gfile
     if stage == "leave":
         files.makedirs(place)
         with files.GFile(name, "w") as stream:
@@ -36,6 +36,7 @@ def answer(question):
     else:
         files.remove(name)
 """
+"""Run by the tasks' interpreter: this layer itself names TensorFlow and never imports it."""
 
 
 class ModelDirProbe:
@@ -109,4 +110,4 @@ class ModelDirProbe:
 
     def _through_tensorflow(self, stage: str, others: Sequence[str] = ()) -> tuple[Any, str | None]:
         question = [stage, self._place, self._file(self._token), list(others)]
-        return ask_python(self._executable, self._environ, _GFILE, question, _TENSORFLOW_SECONDS)
+        return ask_python(self._executable, self._environ, _THROUGH_TENSORFLOW, question, _TENSORFLOW_SECONDS)
