@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.integration import braked_cifar
-from tests.integration.test_fine_tuning import CONFIGS, COPIES, LOADED, NOT_AGAIN, STRATEGIES, run
+from tests.integration.test_fine_tuning import (
+    COPIES,
+    LOADED,
+    PICTURES,
+    STRATEGIES,
+    accuracy_after_a_kill,
+    run,
+)
 from tests.warm_start import real_checkpoints as real
 
 pytestmark = [real.needs_data, pytest.mark.timeout(900)]
 
-ARCHIVE = real.DATA / "cifar10_jpeg_subset" / "cifar10_jpg_train3000_test1000.tar.gz"
 BODY = 135
 """Tensors of the checkpoint without the two of its classifier."""
 PARAMETERS = [
@@ -30,7 +35,7 @@ def test_every_replica_starts_from_imagenets_weights(tmp_path: Path, name: str) 
     tasks, replicas = COPIES[name]
     options = ["--experiment", "tests.integration.warm_started_mobilenet:experiment"]
     options += ["--warm-start", str(real.MOBILENET_TF1), "--exclude", "Logits"]
-    options += ["--set", f"params.pictures={ARCHIVE}", "--set", f"params.place={tmp_path}"]
+    options += ["--set", f"params.pictures={PICTURES}", "--set", f"params.place={tmp_path}"]
     options += ["--set", f"params.tasks={tasks}", "--model-dir", str(tmp_path / "model")]
     with run(tmp_path, "cluster.yaml", *options) as launched:
         assert launched.wait() == 0, launched.output
@@ -52,27 +57,7 @@ def test_every_replica_starts_from_imagenets_weights(tmp_path: Path, name: str) 
 
 @pytest.mark.faults
 def test_a_killed_chief_goes_on_when_the_body_learns_too(tmp_path: Path) -> None:
-    options = ["--experiment", "tests.integration.braked_cifar:experiment"]
-    options += ["--warm-start", str(real.MOBILENET_TF1), "--exclude", "Logits"]
-    options += ["--model-dir", str(tmp_path / "model"), "--set", "params.body_rate=0.0003"]
-    options += ["--set", f"params.pictures={ARCHIVE}", "--set", f"params.release={tmp_path / 'release'}"]
-    options += [
-        "--set",
-        "run_config.save_checkpoints_steps=10",
-        "--set",
-        "run_policy.restart_delay_seconds=0.2",
-    ]
-    with run(tmp_path, str(CONFIGS / "local.yaml"), *options) as launched:
-        launched.wait_for_checkpoint(10)
-        launched.kill_task("chief-0")
-        launched.wait_for("the second attempt", lambda state, _: state.attempt == 1)
-        (tmp_path / "release").touch()
-        assert launched.wait() == 0, launched.output
-        assert launched.restarts() == ["attempt"]
-        assert launched.output.count(LOADED) == 1
-        assert launched.output.count(NOT_AGAIN) == 1
-        assert launched.summary["global_step"] == braked_cifar.MAX_STEPS
-        assert launched.summary["metrics"]["accuracy"] > 0.3
+    assert accuracy_after_a_kill(tmp_path, "--set", "params.body_rate=0.0003") > 0.3
     begins = [int(line) for line in (tmp_path / "first-steps-chief-0").read_text().split()]
     assert begins[0] == 0
     assert begins[1] >= 10
