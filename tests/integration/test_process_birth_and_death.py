@@ -50,6 +50,9 @@ FAMILY = """
             time.sleep(1000)
         os._exit(0)
     os.wait()
+    # a descendant that is killed before it has noted itself would be waited for in vain
+    while len(open(f"pids-{os.environ['ORCHESTRATOR_TASK']}").read().split()) < 5:
+        time.sleep(0.02)
     print("family of", os.environ["ORCHESTRATOR_TASK"])
     if "leave" in sys.argv:
         sys.exit(3)
