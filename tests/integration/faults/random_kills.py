@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -110,16 +110,27 @@ def _wait_for_the_end(run: Launched) -> None:
     wait_until(lambda: run.process.poll() is not None, lambda: f"its end:\n{run.output[-3000:]}", END_LIMIT)
 
 
+def dealt(strategies: Sequence[str], rng: random.Random) -> Iterator[str]:
+    """Each strategy once a round, in an order drawn anew: no series of some length goes without one."""
+    while True:
+        yield from rng.sample(strategies, len(strategies))
+
+
 def torment(
-    signals: int, seed: int, place: Path, say: Callable[[str], None] = print, only: str | None = None
+    signals: int,
+    seed: int,
+    place: Path,
+    say: Callable[[str], None] = print,
+    strategies: Sequence[str] = tuple(sorted(STRATEGIES)),
 ) -> list[Job]:
     """As many jobs as it takes to send so many signals; places of jobs that failed are kept."""
     rng = random.Random(seed)
+    names = dealt(strategies, random.Random(seed))
     data = place / "data"
     data.mkdir(parents=True, exist_ok=True)
     jobs: list[Job] = []
     while sum(len(job.sent) for job in jobs) < signals:
-        job = Job(len(jobs), only or rng.choice(sorted(STRATEGIES)))
+        job = Job(len(jobs), next(names))
         jobs.append(job)
         own = place / f"job-{job.number}"
         own.mkdir()
@@ -141,7 +152,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--signals", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--strategy", choices=sorted(STRATEGIES), help="default: any")
+    every = sorted(STRATEGIES)
+    parser.add_argument("--strategies", nargs="+", choices=every, default=every, metavar="NAME")
     parser.add_argument("--place", type=Path, help="where jobs are run; default: a new directory")
     arguments = parser.parse_args()
     place = arguments.place or Path(tempfile.mkdtemp(prefix="random-kills-"))
@@ -150,7 +162,7 @@ def main() -> int:
     def say(text: str) -> None:
         print(text, flush=True)
 
-    jobs = torment(arguments.signals, arguments.seed, place, say, arguments.strategy)
+    jobs = torment(arguments.signals, arguments.seed, place, say, arguments.strategies)
     failed = [asdict(job) for job in jobs if job.failure is not None]
     sent = sum(len(job.sent) for job in jobs)
     say(json.dumps({"seed": arguments.seed, "jobs": len(jobs), "signals": sent, "failed": len(failed)}))
