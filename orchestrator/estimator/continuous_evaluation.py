@@ -100,6 +100,15 @@ class CheckpointEvaluator:
         reporter.evaluated(metrics, step, inputs[0].name, checkpoint, final=reached or nothing_follows)
         return self.last
 
+    def catch_up(self, stop: StopRequest, nothing_follows: bool) -> None:
+        """Evaluates the new checkpoint, where each counts all of them, until somebody asks to stop.
+
+        `nothing_follows` speaks of the newest one. Raises StopRequested where an
+        evaluation was broken off.
+        """
+        while not stop.is_set() and (checkpoint := self.new_checkpoint()) is not None:
+            self.evaluate(checkpoint, nothing_follows and self.is_newest(checkpoint))
+
     def _export(self, checkpoint: str, metrics: dict[str, Any], final: bool) -> list[Any]:
         base = os.path.join(tf.compat.as_str_any(self._estimator.model_dir), "export")
         return [
@@ -133,6 +142,7 @@ class EvaluateWhenSaved(tf.compat.v1.train.CheckpointSaverListener):
 
     The checkpoint of the start is left out; later ones are left out while the
     throttle time since the last evaluation is not over; the last one never is.
+    Where every checkpoint counts none is left out.
     """
 
     def __init__(
@@ -169,12 +179,11 @@ class EvaluateWhenSaved(tf.compat.v1.train.CheckpointSaverListener):
 
     def _evaluate(self, step: int, nothing_follows: bool) -> bool:
         """Returns whether training is to stop."""
-        checkpoint = self._evaluator.new_checkpoint()
-        if checkpoint is None or self._stop.is_set():
+        if self._evaluator.new_checkpoint() is None or self._stop.is_set():
             return self._stop.is_set()
         self._last_time, self._last_step = self._clock(), step
         try:
-            self._evaluator.evaluate(checkpoint, nothing_follows)
+            self._evaluator.catch_up(self._stop, nothing_follows)
         except StopRequested:
             return True
         return False
@@ -206,22 +215,23 @@ class TrainingWatch:
         return record is not None and record.phase is Phase.DONE
 
 
-def evaluate_continuously(
+def evaluate_continuously(  # noqa: PLR0917
     evaluator: CheckpointEvaluator,
     spec: EvalSpec,
     max_steps: int | None,
     watch: TrainingWatch,
     stop: StopRequest,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Evaluates new checkpoints until the one of `max_steps`, or the last one of a training that has ended.
 
     Ends without evaluating once `stop` is set. Raises what evaluation raises,
     except where the checkpoint was deleted meanwhile: then a newer one is taken.
     """
-    _wait(spec.start_delay_secs, watch, stop)
+    _wait(spec.start_delay_secs, watch, stop, clock)
     while not stop.is_set():
         ended = watch.has_ended()  # before looking for checkpoints: the last one is complete by then
-        started = time.monotonic()
+        started = clock()
         checkpoint = evaluator.new_checkpoint()
         if checkpoint is not None:
             _evaluate_if_there(evaluator, checkpoint, ended and evaluator.is_newest(checkpoint))
@@ -235,8 +245,8 @@ def evaluate_continuously(
             log.info("The evaluator ends: training has ended, and its last checkpoint is evaluated.")
             return
         behind = evaluator.every_checkpoint and evaluator.new_checkpoint() is not None
-        pause = 0.0 if behind else spec.throttle_secs - (time.monotonic() - started)
-        _wait(pause if checkpoint is not None else POLL_SECONDS, watch, stop)
+        pause = 0.0 if behind else spec.throttle_secs - (clock() - started)
+        _wait(pause if checkpoint is not None else POLL_SECONDS, watch, stop, clock)
 
 
 def _evaluate_if_there(evaluator: CheckpointEvaluator, checkpoint: str, ended: bool) -> None:
@@ -256,11 +266,11 @@ def _is_complete(checkpoint: str) -> bool:
     return bool(tf.io.gfile.exists(checkpoint + ".index"))
 
 
-def _wait(seconds: float, watch: TrainingWatch, stop: StopRequest) -> None:
+def _wait(seconds: float, watch: TrainingWatch, stop: StopRequest, clock: Callable[[], float]) -> None:
     """Sleeps, but not beyond the end of training or a request to stop."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not watch.has_ended():
-        if stop.wait(min(POLL_SECONDS, max(0.0, deadline - time.monotonic()))):
+    deadline = clock() + seconds
+    while clock() < deadline and not watch.has_ended():
+        if stop.wait(min(POLL_SECONDS, max(0.0, deadline - clock()))):
             return
 
 

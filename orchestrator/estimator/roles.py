@@ -122,22 +122,21 @@ def run_local(assignment: Assignment) -> Result:
 
 def _evaluate_what_is_there(assignment: Assignment, evaluator: CheckpointEvaluator) -> None:
     """Training had nothing to do: its result is evaluated once all the same."""
-    checkpoint, max_steps = evaluator.new_checkpoint(), assignment.train_spec.max_steps
+    checkpoint, max_steps = assignment.estimator.latest_checkpoint(), assignment.train_spec.max_steps
     if checkpoint is None or max_steps is None or checkpoints.global_step_of(checkpoint) < max_steps:
         return
     log.info("max_steps %d was reached before; evaluating %s once.", max_steps, checkpoint)
-    evaluator.evaluate(checkpoint, nothing_follows=True)
+    evaluator.catch_up(assignment.stop, nothing_follows=True)
 
 
 def _evaluate_in_the_end(assignment: Assignment) -> None:
-    """Evaluates the last checkpoint of a training that nobody evaluated."""
+    """Evaluates the last checkpoint (or all) of a training that nobody evaluated."""
     evaluator = assignment.evaluator()
-    checkpoint = evaluator.new_checkpoint()
-    if checkpoint is None or assignment.stop.is_set():
+    if evaluator.new_checkpoint() is None or assignment.stop.is_set():
         return
-    log.info("There is no evaluator task: the chief evaluates the last checkpoint.")
+    log.info("There is no evaluator task: the chief evaluates in the end.")
     with contextlib.suppress(StopRequested):
-        evaluator.evaluate(checkpoint, nothing_follows=True)
+        evaluator.catch_up(assignment.stop, nothing_follows=True)
 
 
 def _train(assignment: Assignment, saving_listeners: tuple[Any, ...] | None) -> None:
