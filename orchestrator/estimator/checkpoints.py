@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -24,7 +25,7 @@ def newest(model_dir: str) -> str | None:
     where all are damaged: training from the start would overwrite them.
     """
     damage: dict[str, str] = {}
-    for prefix in reversed(_candidates(model_dir)):
+    for prefix in _newest_first(model_dir):
         reason = _damage(prefix)
         if reason is None:
             _tell(damage, prefix)
@@ -38,16 +39,15 @@ def newest(model_dir: str) -> str | None:
     return None
 
 
-def _candidates(model_dir: str) -> list[str]:
-    """Checkpoints whose files exist, oldest first; by their names where the state file is damaged."""
-    listed = [prefix for prefix in kept(model_dir) if _exists(prefix)]
-    if listed or tf.train.get_checkpoint_state(model_dir) is not None:
-        return listed
-    if not tf.io.gfile.exists(os.path.join(model_dir, "checkpoint")):
-        return []
-    found = [(_INDEX.search(name), name) for name in tf.io.gfile.listdir(model_dir)]
-    numbered = sorted((int(match[1]), name.removesuffix(".index")) for match, name in found if match)
-    return [os.path.join(model_dir, name) for _, name in numbered]
+def _newest_first(model_dir: str) -> Iterator[str]:
+    """Checkpoints whose files exist; by their names where the state file is damaged."""
+    state = tf.train.get_checkpoint_state(model_dir)
+    if state is not None:
+        yield from filter(_exists, reversed(state.all_model_checkpoint_paths))
+    elif tf.io.gfile.exists(os.path.join(model_dir, "checkpoint")):
+        found = [(_INDEX.search(name), name) for name in tf.io.gfile.listdir(model_dir)]
+        numbered = sorted((int(match[1]), name.removesuffix(".index")) for match, name in found if match)
+        yield from (os.path.join(model_dir, name) for _, name in reversed(numbered))
 
 
 def _exists(prefix: str) -> bool:

@@ -108,6 +108,8 @@ class CheckpointEvaluator:
         """
         while not stop.is_set() and (checkpoint := self.new_checkpoint()) is not None:
             self.evaluate(checkpoint, nothing_follows and self.is_newest(checkpoint))
+            if not self.every_checkpoint:
+                return
 
     def _export(self, checkpoint: str, metrics: dict[str, Any], final: bool) -> list[Any]:
         base = os.path.join(tf.compat.as_str_any(self._estimator.model_dir), "export")

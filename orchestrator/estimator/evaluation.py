@@ -17,6 +17,7 @@ from orchestrator.errors import InvalidArgument, NotTrained
 from orchestrator.estimator import checkpoints, session_reuse, stop_request
 from orchestrator.estimator.executor import may_trace, run_in_one_thread_if_small
 from orchestrator.estimator.graph import EvaluationGraph, build_evaluation_graph
+from orchestrator.estimator.input_release import InputRelease
 from orchestrator.estimator.input_source import NotShareable
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.metric_summary import write_metrics
@@ -130,6 +131,7 @@ class Evaluation:
         self._result = FinalMetrics(self._graph.metrics)
         self._hooks = self._hooks_of(request)
         self._needs_fresh_session = session_reuse.reason_against(self._graph)
+        self._release = self._release_of_input()
         self.needs_new_graph = False
         """A hook has added operations to the graph: it cannot do so again, as the graph is final now."""
 
@@ -137,6 +139,14 @@ class Evaluation:
         """The ordered hooks of one evaluation."""
         source = self._graph.input_of(request.input_fn)
         return [*source.hooks, *request.hooks, *self._graph.evaluation_hooks, self._result]
+
+    def _release_of_input(self) -> InputRelease | None:
+        """What gives the input back between evaluations in one session."""
+        source = self._graph.input
+        if source.dataset is None or self._needs_fresh_session is not None or _kept.get() is None:
+            return None
+        with self._graph.entered():
+            return InputRelease(source.iterator, source.dataset)
 
     def run(self, request: EvaluationRequest, checkpoint: str | None) -> dict[str, Any]:
         """One evaluation: every hook from `begin` to `end`."""
@@ -187,12 +197,16 @@ class Evaluation:
                 if stop.is_set() and not asked_before:
                     raise StopRequested("asked to stop while evaluating")
         self._session, self._loaded = (raw, checkpoint) if keep else (None, None)
+        if keep and self._release is not None:
+            self._release.start(raw)
         if done == 0:
             named = f"input_fn {describe(self._request.input_fn)}"
             raise InvalidArgument(f"Estimator.evaluate: {named} gave no batch: its data set is empty.")
         log.info("Evaluated %d batches in %.3f s.", done, time.monotonic() - started)
 
     def _open(self, checkpoint: str | None) -> v1.Session:
+        if self._release is not None and not self._release.is_done():
+            self.close()
         if self._session is not None and checkpoint is not None:
             session, self._session = self._session, None
             unchanged = checkpoint == self._loaded

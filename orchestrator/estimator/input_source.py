@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tensorflow as tf
@@ -36,6 +36,8 @@ class InputSource:
     input_fn: Any = None
     next_element: Callable[[], Any] | None = None
     """Reads another element; None where `input_fn` returned tensors."""
+    dataset: Any = None
+    """What `iterator` was made for; None where `input_fn` made the iterator itself."""
 
     def split(self, element: Any) -> tuple[Any, Any]:
         """`(features, labels)` of another element of the iterator."""
@@ -87,7 +89,8 @@ def read_input(result: Any, input_fn: Any) -> InputSource:
         )
     if isinstance(result, (tf.compat.v1.data.Dataset, tf.compat.v2.data.Dataset)):
         iterator = tf.compat.v1.data.make_initializable_iterator(result)
-        return read_iterator(iterator, [IteratorInitializerHook(iterator.initializer)], input_fn)
+        source = read_iterator(iterator, [IteratorInitializerHook(iterator.initializer)], input_fn)
+        return replace(source, dataset=result)
     if isinstance(result, tf.compat.v1.data.Iterator):
         return read_iterator(result, _initializer_hooks(result), input_fn)
     features, labels = split_features_and_labels(result, input_fn)
@@ -130,6 +133,7 @@ def read_inputs(results: Sequence[Any], input_fns: Sequence[Any]) -> list[InputS
             from_dataset=True,
             iterator=iterator,
             input_fn=input_fn,
+            dataset=result,
         )
         for result, input_fn in zip(results, input_fns, strict=True)
     ]

@@ -103,8 +103,8 @@ def _finished(environment: TaskEnvironment | None) -> bool:
 
 def _leave(code: int) -> NoReturn:
     """Ends the process as an interpreter does, but for sessions that are still being closed."""
-    if closing := sys.modules.get("orchestrator.estimator.session_closing"):
-        atexit.unregister(closing.wait_for_closing_sessions)
+    if held := sys.modules.get("orchestrator.estimator.held_threads"):
+        atexit.unregister(held.wait_for_held_threads)
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.current_thread():
             thread.join()
