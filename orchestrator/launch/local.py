@@ -34,6 +34,7 @@ from orchestrator.launch.resource_warnings import ResourceWarnings
 from orchestrator.launch.resources import ResourceSampler
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.start_method import gpu_visible
+from orchestrator.launch.temporary_directory import VARIABLE as TEMPORARY_DIRECTORY
 
 
 class LocalLauncher:
@@ -120,7 +121,9 @@ class LocalLauncher:
             why,
             secrets=job.masker(self._environ).values,
         )
-        self._processes.begin(process, preparation_environment(job, self._environ), job.working_dir)
+        env = preparation_environment(job, self._environ)
+        own_temporary = TEMPORARY_DIRECTORY not in job.env
+        self._processes.begin(process, env, job.working_dir, own_temporary=own_temporary)
 
     def submit(self, plan: LaunchPlan, tasks: Collection[TaskId] | None = None) -> None:
         self._check_run_dir(plan.job)
@@ -244,5 +247,6 @@ class LocalLauncher:
             secrets=plan.job.masker(self._environ).values,
         )
         env = task_environment(task_plan, self._environ)
-        self._processes.begin(process, env, plan.job.working_dir)
+        own_temporary = TEMPORARY_DIRECTORY not in task_plan.env
+        self._processes.begin(process, env, plan.job.working_dir, own_temporary=own_temporary)
         return process

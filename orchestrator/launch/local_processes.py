@@ -105,8 +105,13 @@ class LocalProcesses:
                 LauncherNote(f"importing {names} once, in process {self._link.pid}", passing=True)
             )
 
-    def begin(self, process: LocalProcess, env: Mapping[str, str], working_dir: Path) -> None:
-        """Has a process started as soon as the parent is ready; its end is told by `poll`."""
+    def begin(
+        self, process: LocalProcess, env: Mapping[str, str], working_dir: Path, *, own_temporary: bool
+    ) -> None:
+        """Has a process started as soon as the parent is ready; its end is told by `poll`.
+
+        With `own_temporary` it is given a temporary directory that ends with it.
+        """
         process.request = {
             "do": "start",
             "id": process.id,
@@ -115,6 +120,7 @@ class LocalProcesses:
             "env": dict(env),
             "working_dir": str(working_dir),
             "fork": process.method is StartMethod.FORK,
+            "own_temporary": own_temporary,
         }
         self._processes[process.id] = process
         self._selector.register(process.output.read_fd, selectors.EVENT_READ, process)
@@ -256,6 +262,8 @@ class LocalProcesses:
                 self._refuse(f"security is isolated, which needs a private network, but {message['reason']}")
             elif event == "no_way_out":
                 self.note(f"no outbound connections from the private network: {message['reason']}")
+            elif event == "no_temporary":
+                self.note(f"no temporary directory for a task alone: {message['reason']}")
             else:
                 process = self._processes.get(message["id"])
                 if process is not None:

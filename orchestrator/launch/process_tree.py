@@ -22,6 +22,9 @@ from orchestrator.cluster.records import ENV_RUN_DIR, ENV_TASK
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+CLEAN_UP_SECONDS = 1.0
+"""What Python's resource trackers are given to remove the shared memory that their program has left."""
+_RESOURCE_TRACKER = b"multiprocessing.resource_tracker"
 
 
 @dataclass(frozen=True)
@@ -149,21 +152,33 @@ def kill_until_gone(
     """Kills what `find` finds until it finds nothing; what is left after `limit` seconds is returned.
 
     Looks again and again, since a process may fork between the look and the
-    signal. `between` is called after each round (to reap children).
+    signal. `between` is called after each round (to reap children). Python's
+    resource trackers leave by themselves when everybody else is gone.
     """
-    end = time.monotonic() + limit
+    begin = time.monotonic()
+    end, patience = begin + limit, begin + min(limit, CLEAN_UP_SECONDS)
     pause = 0.002
     while True:
         found = find()
         if not found:
             return ()
+        patient = time.monotonic() < patience
         for entry in found:
-            kill(entry)
+            if not (patient and is_resource_tracker(entry.pid)):
+                kill(entry)
         between()
         if time.monotonic() > end:
             return find()
         time.sleep(pause)
         pause = min(pause * 2, 0.05)
+
+
+def is_resource_tracker(pid: int) -> bool:
+    """Whether a process removes what a Python program leaves in shared memory when that was killed."""
+    try:
+        return _RESOURCE_TRACKER in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _prctl(option: int, value: int | bytes) -> None:

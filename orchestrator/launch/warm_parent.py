@@ -7,7 +7,7 @@ leaves. It never runs a user's code and never uses TensorFlow, since a process
 that has used TensorFlow cannot fork.
 
 Messages to it:
-  start   id, task, command, env, working_dir, fork; descriptors: output, control
+  start   id, task, command, env, working_dir, fork, own_temporary; descriptors: output, control
   signal  id, number
   kill    id
 Messages from it:
@@ -15,6 +15,7 @@ Messages from it:
   import_failed  reason
   not_isolated   reason (there is no private network, although asked for; it leaves)
   no_way_out     reason (the private network has no connection to the outside)
+  no_temporary   reason (a task uses the machine's temporary directory)
   started id, pid, fork, why (why it was not forked although asked, or null)
   failed  id, reason
   exited  id, pid, status (as os.waitstatus_to_exitcode), time
@@ -54,6 +55,8 @@ from orchestrator.launch.process_tree import (
     processes_of_task,
 )
 from orchestrator.launch.python_command import parse_python_command
+from orchestrator.launch.temporary_directory import VARIABLE as TEMPORARY_DIRECTORY
+from orchestrator.launch.temporary_directory import TaskDirectories
 
 _TASK_RUNNER = Path(__file__).with_name("task_runner.py")
 _SWEEP_SECONDS = 10.0
@@ -70,10 +73,16 @@ class WarmParent:
     """The process's state: its children and the way to its launcher."""
 
     def __init__(
-        self, channel: ControlChannel, run_dir: Path, launcher: int, module_path: tuple[str, ...]
+        self,
+        channel: ControlChannel,
+        run_dir: Path,
+        launcher: int,
+        module_path: tuple[str, ...],
+        temporary: Path | None = None,
     ) -> None:
         self._channel = channel
         self._run_dir = run_dir
+        self._temporary = None if temporary is None else TaskDirectories(temporary)
         self._launcher = launcher
         self._module_path = module_path
         self._children: dict[int, _Child] = {}
@@ -159,6 +168,8 @@ class WarmParent:
     def _start(self, message: Message, fds: list[int]) -> None:
         output, control = fds
         message["env"][ENV_CONTROL_FD] = str(control)
+        if message.get("own_temporary"):
+            self._give_temporary(message)
         why = self._why_unfit() if message["fork"] else None
         forked = message["fork"] and why is None
         try:
@@ -174,6 +185,14 @@ class WarmParent:
         finally:
             os.close(output)
             os.close(control)
+
+    def _give_temporary(self, message: Message) -> None:
+        if self._temporary is None:
+            return
+        try:
+            message["env"][TEMPORARY_DIRECTORY] = str(self._temporary.make(message["task"]))
+        except OSError as error:
+            self._channel.send({"event": "no_temporary", "reason": str(error)})
 
     def _fork(self, message: Message, output: int) -> int:
         program = parse_python_command(message["command"])
@@ -243,6 +262,8 @@ class WarmParent:
                 self._channel.send(
                     {"event": "exited", "id": child.id, "pid": child.pid, "status": code, "time": time.time()}
                 )
+                if self._temporary is not None:
+                    self._temporary.remove(child.task)
 
     def _kill_processes_of(self, child: _Child) -> None:
         spare = {c.pid for c in self._children.values() if c is not child}
@@ -271,6 +292,8 @@ class WarmParent:
 
         left = kill_until_gone(find, _SWEEP_SECONDS, reap_all)
         reap_all()
+        if self._temporary is not None:
+            self._temporary.close()
         for entry in left:
             print(f"process {entry.pid} does not die", file=sys.stderr)
 
@@ -294,6 +317,7 @@ def main(arguments: list[str], module_path: tuple[str, ...]) -> int:
     parser.add_argument("--launcher", type=int, required=True)
     parser.add_argument("--import", dest="modules", action="append", default=[])
     parser.add_argument("--isolated", action="store_true")
+    parser.add_argument("--temporary", type=Path, help="where tasks have their temporary directories")
     parser.add_argument("room", nargs="?", help="blanks: room for the command lines of forked tasks")
     options = parser.parse_args(arguments)
     channel = ControlChannel(socket.socket(fileno=options.channel_fd))
@@ -306,7 +330,8 @@ def main(arguments: list[str], module_path: tuple[str, ...]) -> int:
     adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    parent = WarmParent(channel, Path(os.environ[ENV_RUN_DIR]), options.launcher, module_path)
+    run_dir = Path(os.environ[ENV_RUN_DIR])
+    parent = WarmParent(channel, run_dir, options.launcher, module_path, options.temporary)
     if not parent.warm_up(options.modules):
         return 1
     parent.serve()

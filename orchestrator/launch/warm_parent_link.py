@@ -12,6 +12,7 @@ from pathlib import Path
 
 import orchestrator
 from orchestrator.errors import StartError
+from orchestrator.launch import temporary_directory
 from orchestrator.launch.control_channel import Message, channel_pair
 from orchestrator.launch.log_stream import tail
 from orchestrator.launch.process_marks import TITLE_ROOM
@@ -66,10 +67,11 @@ class WarmParentLink:
         self.started_at = time.monotonic()
         self.log_path = log_path
         self.output = OutputPipe(LogFile(log_path), secrets)
+        self._temporary = temporary_directory.choose_path(run_dir, environ)
         self._channel, theirs = channel_pair()
         command = [interpreter, "-c", _BOOT, str(_PACKAGE_ROOT), "--channel-fd", str(theirs.fileno())]
         command += ["--launcher", str(os.getpid()), *(f"--import={name}" for name in modules)]
-        command += [*(["--isolated"] if isolated else []), TITLE_ROOM]
+        command += [*(["--isolated"] if isolated else []), f"--temporary={self._temporary}", TITLE_ROOM]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -144,6 +146,7 @@ class WarmParentLink:
             self._process.kill()
             self._process.wait()
         kill_until_gone(lambda: processes_of_run(self._run_dir), _SWEEP_SECONDS)
+        temporary_directory.remove(self._temporary)
         self.output.finish()
         self.state = LinkState.LOST
 

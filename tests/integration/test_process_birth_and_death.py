@@ -31,7 +31,8 @@ from tests.launch.local_runs import (
 )
 
 FAMILY = """
-    import multiprocessing, os, signal, subprocess, sys, time
+    import multiprocessing, os, signal, subprocess, sys, tempfile, time
+    tempfile.NamedTemporaryFile(delete=False).write(b"left behind")
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     pids = [os.getpid()]
     def note(pid):
@@ -105,9 +106,14 @@ def family_job(folder: Path, *arguments: str, method: str = "fork", more: str = 
 def test_a_launcher_that_is_killed_leaves_nothing(tmp_path: Path, method: str, number: int) -> None:
     family_job(tmp_path)
     script = write_program(tmp_path, LAUNCHER, "launch_it.py")
-    env = environment(PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]))
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
     process = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path), method], stdout=subprocess.PIPE, text=True, env=env
+        [sys.executable, str(script), str(tmp_path), method],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(PYTHONPATH=path, TMPDIR=str(temporary)),
     )
     assert process.stdout is not None
     try:
@@ -119,6 +125,7 @@ def test_a_launcher_that_is_killed_leaves_nothing(tmp_path: Path, method: str, n
         process.stdout.close()
     wait_until(lambda: not any(map(alive, pids)), "end of every process")
     assert processes_of_run(tmp_path / "run") == []
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import tensorflow as tf
@@ -14,9 +13,6 @@ from orchestrator.launch.process_tree import processes_of_run
 from tests.integration.faults.strategies import MAX_STEPS, Strategy
 from tests.integration.launched import Launched
 from tests.launch.jobs import task
-
-_OF_TENSORFLOW = re.compile(r"__autograph_generated_file|tmp\w+tfds$")
-"""Small files that TensorFlow and TensorFlow Datasets leave in TMPDIR when they are killed."""
 
 
 def assert_finished(run: Launched, strategy: Strategy, place: Path) -> None:
@@ -52,4 +48,4 @@ def assert_nothing_left(run: Launched, place: Path) -> None:
     planned = [event for event in run.events if event["event"] == "run_started"]
     ports = {int(address.rsplit(":", 1)[1]) for event in planned for address in event.get("addresses", [])}
     assert not ports & set(listened_ports())
-    assert [name for name in os.listdir(place / "tmp") if not _OF_TENSORFLOW.match(name)] == []
+    assert os.listdir(place / "tmp") == []
