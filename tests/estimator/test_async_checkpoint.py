@@ -279,13 +279,16 @@ def _stop_in_mid_write(model_dir: Path, after_step: int, process: subprocess.Pop
 
 
 def _wait_until_stopped(pid: int) -> None:
-    states = [path / "stat" for path in Path(f"/proc/{pid}/task").iterdir()]
-    wait_until(
-        lambda: all(
-            not path.exists() or path.read_text().rsplit(")", 1)[1].split()[0] == "T" for path in states
-        ),
-        "stop of every thread",
-    )
+    threads = [path / "stat" for path in Path(f"/proc/{pid}/task").iterdir()]
+    wait_until(lambda: all(_state(path) in (None, "T") for path in threads), "stop of every thread")
+
+
+def _state(thread: Path) -> str | None:
+    """None of a thread that has ended."""
+    try:
+        return thread.read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return None
 
 
 def _in_mid_write(model_dir: Path, after_step: int) -> bool:

@@ -30,12 +30,17 @@ def test_the_main_job_over_three_hosts(laptop: Laptop) -> None:
         assert run.wait() == 0, run.output
         summary = run.summary
         exits = {name: task["exit"] for name, task in summary["tasks"].items()}
-        assert exits == {"chief-0": 0, "worker-0": 0, "ps-0": 143, "evaluator-0": 0}
+        # On a busy machine it is killed before it has heard that it is not needed any more.
+        assert exits.pop("ps-0") in (143, 137)
+        assert exits == {"chief-0": 0, "worker-0": 0, "evaluator-0": 0}
         assert summary["restarts"] == 0
         assert summary["metrics"]["accuracy"] >= 0.9
         assert summary["evaluation"]["final"]
         assert summary["evaluation"]["global_step"] == summary["checkpoint_step"] >= 400
-        assert all(task["peak_memory_bytes"] > 1e7 for task in summary["tasks"].values())
+        peaks = [task["peak_memory_bytes"] for task in summary["tasks"].values()]
+        # A task that is over between two samples has none.
+        assert [peak for peak in peaks if peak is not None]
+        assert all(peak is None or peak > 1e7 for peak in peaks)
         assert (laptop.model_dir / "export" / "serving").is_dir()
         assert not MODEL_DIR.exists(), "this machine has no such disk"
         for task, host in {"chief-0": "h1", "worker-0": "h2", "evaluator-0": "h1"}.items():

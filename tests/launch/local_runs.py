@@ -130,12 +130,12 @@ def python(*arguments: str | Path) -> tuple[str, ...]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process lives; a zombie does not."""
+    """Whether a process lives; a zombie does not, nor what is just being removed."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except OSError:
         return False
-    return state != "Z"
+    return state not in "ZX"
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

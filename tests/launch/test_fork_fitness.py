@@ -1,10 +1,12 @@
 from __future__ import annotations
 
-import threading
+import subprocess
+import sys
 
 import pytest
 
-from orchestrator.launch.fork_fitness import python_threads, thread_names, why_unfit
+from orchestrator.launch.fork_fitness import why_unfit
+from tests.launch.local_runs import LIMIT
 
 IDLE = ["python", "python", "jemalloc_bg_thd", "python"]
 """What TensorFlow's import leaves on a machine with two cores."""
@@ -31,12 +33,16 @@ def test_threads_added_since_the_import_poison() -> None:
     assert "python" in str(why_unfit([*IDLE, "python"], IDLE, 1))
 
 
-def test_the_threads_of_this_process_are_seen() -> None:
-    before, names = python_threads(), thread_names()
-    release = threading.Event()
-    thread = threading.Thread(target=release.wait)
-    thread.start()
-    assert python_threads() == before + 1
-    assert len(thread_names()) == len(names) + 1
-    release.set()
-    thread.join()
+ONE_MORE = """
+import threading
+from orchestrator.launch.fork_fitness import python_threads, thread_names
+print(python_threads(), len(thread_names()))
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print(python_threads(), len(thread_names()))
+"""
+
+
+def test_the_threads_of_a_process_are_seen() -> None:
+    # In a process of its own: the one that runs the tests has threads that come and go.
+    said = subprocess.check_output([sys.executable, "-c", ONE_MORE], text=True, timeout=LIMIT)
+    assert said == "1 1\n2 2\n"

@@ -69,12 +69,15 @@ PROGRAMS = {
     "atexit and threads": """
         import atexit, threading, time
         atexit.register(print, "exit function")
+        last_line = threading.Event()
         def late():
+            last_line.wait()
             time.sleep(0.3)
             print("thread done")
         threading.Thread(target=late).start()
         threading.Thread(target=lambda: time.sleep(1000), daemon=True).start()
         print("main done")
+        last_line.set()
     """,
     "exit function fails": """
         import atexit

@@ -81,7 +81,9 @@ def test_a_later_process_of_the_same_number_is_not_ours(tmp_path: Path) -> None:
 
 
 def test_an_orphan_in_the_session_of_a_recorded_process_is_found_by_the_mark(tmp_path: Path) -> None:
-    script = f"import os, subprocess; print(subprocess.Popen({WAITS!r}).pid, flush=True); input()"
+    # Its own first word: what it carries cannot be read while it is still made ready to run.
+    child = [sys.executable, "-c", "import os; print(os.getpid(), flush=True); input()"]
+    script = f"import subprocess; subprocess.Popen({child!r}); input()"
     run_dir = tmp_path / "run"
     for env, is_ours in ((environment(ORCHESTRATOR_RUN_DIR=str(run_dir)), True), (environment(), False)):
         leader = subprocess.Popen(
