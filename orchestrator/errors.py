@@ -9,9 +9,11 @@
     ├── EnvironmentProblem            exit code 3: the machine lacks what the job needs
     │   ├── PortError                 an address cannot be held
     │   ├── RunDirectoryError         a run directory cannot be made, read or written
-    │   └── StartError                a task or its parent process cannot be started
+    │   ├── StartError                a task or its parent process cannot be started
+    │   └── HostsAway                 hosts that an attempt needs cannot be reached at present
     ├── JobFailed                     exit code 1: the tasks ran and the job failed
     ├── WaitTimeout                   exit code 1: says what was waited for, and how long
+    ├── Abandoned                     exit code 1: a wait was given up, since the run is to end
     ├── CheckpointError               exit code 1: unreadable, truncated or foreign checkpoint
     └── EstimatorError                exit code 1: wrong use of the Estimator API
         ├── InvalidArgument           (also a ValueError)
@@ -76,12 +78,28 @@ class StartError(EnvironmentProblem):
     """A task, or the process that starts tasks, cannot be started."""
 
 
+class HostsAway(EnvironmentProblem):
+    """Hosts that another attempt needs cannot be reached at present, and may come back.
+
+    `patience` is how many seconds they may be waited for, `option` what sets it.
+    """
+
+    def __init__(self, text: str, patience: float, option: str) -> None:
+        super().__init__(text)
+        self.patience = patience
+        self.option = option
+
+
 class JobFailed(OrchestratorError):
     """The tasks ran and the job failed; the text is the verdict."""
 
 
 class WaitTimeout(OrchestratorError, TimeoutError):
     """A wait reached its limit; the text says what was waited for and how long."""
+
+
+class Abandoned(OrchestratorError):
+    """A wait was given up because somebody asked for the end of the run."""
 
 
 class CheckpointError(OrchestratorError):

@@ -136,3 +136,7 @@ class SshSection(Section):
         default=15.0,
         description="A host that has not heard from the launcher for so long ends its tasks.",
     )
+    host_wait_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
+        default=600.0,
+        description="How long a lost host that tasks cannot do without is waited for: time to boot.",
+    )

@@ -35,9 +35,9 @@ class Attempts:
         self._submit(self._plan, [row.task for row in self._table], now)
 
     def start_next(self, now: float) -> None:
-        """Starts another attempt with every task that neither runs nor was given up."""
+        """Starts another attempt with every task that neither runs nor was given up. Raises HostsAway."""
+        plan = self._launcher.plan(self._job, self.number + 1)
         self.number += 1
-        plan = self._launcher.plan(self._job, self.number)
         self._submit(plan, [row.task for row in self._table if not row.running and not row.given_up], now)
 
     def start_due_tasks(self, now: float) -> bool:

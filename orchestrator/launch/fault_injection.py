@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -13,6 +13,7 @@ from orchestrator.cluster.task import TaskId
 from orchestrator.errors import ConfigError, near_miss
 from orchestrator.launch.job import Job, LaunchPlan
 from orchestrator.launch.launcher import (
+    Heeding,
     Launcher,
     LauncherNote,
     PeakUsage,
@@ -106,6 +107,10 @@ class InjectingLauncher:
         self._running: set[TaskId] = set()
         self._notes: list[LauncherNote] = []
         self._run_dir: RunDir | None = None
+
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        if isinstance(self._inner, Heeding):
+            self._inner.heed(stopped)
 
     def plan(self, job: Job, attempt: int) -> LaunchPlan:
         self._run_dir = RunDir(job.run_dir)

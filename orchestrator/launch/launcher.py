@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -81,11 +81,20 @@ class TasksOutOfReach:
     """False: the host is back, and they are where they were."""
 
 
+@dataclass(frozen=True)
+class TaskSuspended:
+    """SIGSTOP holds a task's process, or it goes on."""
+
+    task: TaskId
+    suspended: bool
+
+
 TaskEvent = (
     TaskStarted
     | TaskOutput
     | TaskExited
     | TasksOutOfReach
+    | TaskSuspended
     | LauncherNote
     | PreparationOutput
     | PreparationExited
@@ -168,10 +177,10 @@ class Launcher(Protocol):
         """
 
     def sample(self, now: float) -> None:
-        """Measures CPU and memory of every task into `RunDir.resources`.
+        """Measures CPU and memory of every task into `RunDir.resources`, and looks who is suspended.
 
         `now` is the monotonic clock in seconds. To be called in every turn of
-        the supervisor's loop: does nothing until the last sample is old enough.
+        the supervisor's loop: measures nothing until the last sample is old enough.
         """
 
     def peaks(self) -> Mapping[TaskId, PeakUsage]:
@@ -192,4 +201,15 @@ class Previewing(Protocol):
         """The plan of the first attempt as far as it can be told without asking anybody.
 
         What only a host can tell is a placeholder in angle brackets.
+        """
+
+
+@runtime_checkable
+class Heeding(Protocol):
+    """A launcher that may have to wait for other machines."""
+
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        """Makes `plan`, `prepare` and `submit` raise Abandoned soon after `stopped` says so.
+
+        Whatever they had begun by then is ended.
         """

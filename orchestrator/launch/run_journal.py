@@ -132,12 +132,16 @@ class RunJournal:
         self.event(EventKind.TASK_EXITED, f"{row.task} ended with {what}{asked}", row.task, **data)
         self.save()
 
-    def restarting(self, kind: EventKind, row: TaskRow, decision: Decision) -> None:
+    def restarting(
+        self, kind: EventKind, row: TaskRow, decision: Decision, cause: RootCause | None = None
+    ) -> None:
         """A task, or the whole attempt, is going to be started again."""
         self._restarts += 1
         checkpoint = self._table.checkpoint_step if self._table is not None else None
         whole, delay = kind is EventKind.ATTEMPT_RESTARTING, decision.delay_seconds
-        self._history.append(Restart(self._clock.time(), row.task, whole, decision.reason, checkpoint, delay))
+        self._history.append(
+            Restart(self._clock.time(), row.task, whole, decision.reason, checkpoint, delay, cause)
+        )
         self.event(
             kind, decision.reason, row.task, delay_seconds=round(delay, 3), from_checkpoint_step=checkpoint
         )

@@ -34,6 +34,8 @@ class Restart:
     checkpoint_step: int | None
     """Step of the newest checkpoint at that time: training went on from there, or from 0."""
     delay_seconds: float = 0.0
+    cause: RootCause | None = None
+    """All that is known of that failure."""
 
     def describe(self) -> str:
         """`all tasks, from the checkpoint of step 20: worker-0 ended with SIGKILL`."""

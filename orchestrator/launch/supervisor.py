@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 from orchestrator.cluster.task import TaskType
-from orchestrator.errors import EnvironmentProblem
+from orchestrator.errors import Abandoned, EnvironmentProblem, HostsAway
 from orchestrator.launch import completion
 from orchestrator.launch.attempts import Attempts
 from orchestrator.launch.clock import Clock, SystemClock
@@ -19,9 +20,11 @@ from orchestrator.launch.draining import Drain
 from orchestrator.launch.ending import Ending, advance
 from orchestrator.launch.events import EventKind
 from orchestrator.launch.hang_watch import HangWatch
+from orchestrator.launch.host_wait import HostWait
 from orchestrator.launch.job import Job, StrategyKind
 from orchestrator.launch.judge import Judge, Judgement
 from orchestrator.launch.launcher import (
+    Heeding,
     Launcher,
     LauncherNote,
     PreparationOutput,
@@ -30,15 +33,17 @@ from orchestrator.launch.launcher import (
     TaskOutput,
     TasksOutOfReach,
     TaskStarted,
+    TaskSuspended,
 )
 from orchestrator.launch.preparation import run_preparation
 from orchestrator.launch.restart import Action
-from orchestrator.launch.root_cause import RootCause
+from orchestrator.launch.root_cause import RootCause, find_root_cause
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.run_journal import RunJournal
 from orchestrator.launch.run_result import RunResult, StopRequest
 from orchestrator.launch.snapshot import Observer, RunPhase, SilentObserver, Snapshot
 from orchestrator.launch.stopping import PS_GRACE_SECONDS, Outcome, StopSequence
+from orchestrator.launch.summary import format_seconds
 from orchestrator.launch.task_table import TaskTable
 
 TICK_SECONDS = 0.5
@@ -79,6 +84,7 @@ class Supervisor:
         self._judge: Judge
         self._drain: Drain
         self._hang_watch: HangWatch
+        self._host_wait = HostWait()
         self._restarts = 0
         self._ending: Ending | None = None
         self._reaping: StopSequence | None = None
@@ -86,6 +92,8 @@ class Supervisor:
         self._started = 0.0
         self._told_trained = False
         self._result: RunResult | None = None
+        if isinstance(launcher, Heeding):
+            launcher.heed(self.stop_requested)
 
     def request_stop(self, request: StopRequest) -> None:
         """Asks for a checkpoint and the end of the run; the first request counts."""
@@ -109,7 +117,10 @@ class Supervisor:
         self._started = self._clock.monotonic()
         try:
             self._journal.open()
-            self._begin()
+            try:
+                self._begin()
+            except Abandoned:
+                self._result = self._stopped_early()
             while self._result is None:
                 self._tick()
             self._journal.finish(self._result)
@@ -138,6 +149,21 @@ class Supervisor:
         if self._result is None:
             self._attempts.start_first(self._clock.monotonic())
 
+    def _stopped_early(self) -> RunResult:
+        """How a run ended that was asked to while it waited for machines to start on."""
+        request = self._stop_request
+        assert request is not None
+        return RunResult(
+            phase=RunPhase.STOPPED,
+            exit_code=request.exit_code,
+            seconds=self._clock.monotonic() - self._started,
+            attempts=1,
+            restarts=0,
+            snapshot=Snapshot(RunPhase.STOPPED, 0, ()),
+            why=request.why,
+            notes=self._journal.notes,
+        )
+
     def _prepare(self) -> None:
         self._journal.phase(RunPhase.PREPARING)
         self._journal.event(EventKind.PREPARING, "preparing the data")
@@ -164,8 +190,9 @@ class Supervisor:
         if self._ending is not None:
             self._continue_ending(self._ending, now)
         else:
-            if not self._attempts.start_due_tasks(now):
-                self._end(now, self._teardown_grace(), Outcome(restart_at=now))
+            if not self._start_due_tasks(now):
+                blamed = self._judge.failures()
+                self._end(now, self._teardown_grace(), Outcome(blamed=blamed, restart_at=now))
             self._continue_reaping(now)
             self._check_completion(now)
 
@@ -200,6 +227,8 @@ class Supervisor:
         elif isinstance(event, TasksOutOfReach):
             for task in event.tasks:
                 self._table[task].out_of_reach = event.out_of_reach
+        elif isinstance(event, TaskSuspended):
+            self._table[event.task].suspended = event.suspended
 
     def _look_around(self, now: float) -> None:
         """Reads records, tells the display, and watches the time limits."""
@@ -253,9 +282,38 @@ class Supervisor:
         self._ending = None
         try:
             self._attempts.start_next(now)
+            self._host_wait.found()
+        except Abandoned:
+            return  # the next turn obeys
+        except HostsAway as error:
+            self._wait_for_hosts(ending, error)
         except EnvironmentProblem as error:
             why = f"no further attempt could be started: {error}"
             self._finish(RunPhase.FAILED, completion.EXIT_FAILED, why, ending.cause(self._judge))
+
+    def _wait_for_hosts(self, ending: Ending, error: HostsAway) -> None:
+        """Has the next attempt tried again later, as long as there is patience."""
+        patience, again = format_seconds(error.patience), self._host_wait.waiting
+        at = self._host_wait.next_look(self._clock.monotonic(), error.patience)
+        if at is not None:
+            if not again:
+                text = f"{error}: waiting for it, {patience} at most ({error.option}); Ctrl-C ends the run"
+                self._journal.note(text, passing=True)
+            self._ending = ending
+            ending.outcome = replace(ending.outcome, restart_at=at)
+            return
+        waited = f" after a wait of {patience} ({error.option})" if again else ""
+        why = (
+            f"no further attempt could be started{waited}: {error}. Bring it back, or take it out of the"
+            " cluster file, and run the same command again: training goes on from the last checkpoint"
+        )
+        self._finish(RunPhase.FAILED, completion.EXIT_FAILED, why, ending.cause(self._judge))
+
+    def _start_due_tasks(self, now: float) -> bool:
+        try:
+            return self._attempts.start_due_tasks(now)
+        except Abandoned:
+            return True  # the next turn obeys
 
     def _finish(self, phase: RunPhase, exit_code: int, why: str = "", cause: RootCause | None = None) -> None:
         self._table.read_records()
@@ -298,16 +356,17 @@ class Supervisor:
     def _carry_out(self, judgement: Judgement, now: float) -> None:
         row, decision = judgement.row, judgement.decision
         at = now + decision.delay_seconds
+        cause = find_root_cause(judgement.ends) or RootCause(judgement.end)
         if decision.action is Action.LEAVE:
             row.given_up = True
             self._journal.left(row, decision, RootCause(judgement.end))
         elif decision.action is Action.RESTART_TASK:
             row.restart_at = at
             self._restarts += 1
-            self._journal.restarting(EventKind.TASK_RESTARTING, row, decision)
+            self._journal.restarting(EventKind.TASK_RESTARTING, row, decision, cause)
         elif decision.action is Action.RESTART_ATTEMPT:
             self._restarts += 1
-            self._journal.restarting(EventKind.ATTEMPT_RESTARTING, row, decision)
+            self._journal.restarting(EventKind.ATTEMPT_RESTARTING, row, decision, cause)
             self._end(now, self._teardown_grace(), Outcome(blamed=judgement.ends, restart_at=at))
         else:
             code = completion.EXIT_BAD_INPUT if judgement.user_error else completion.EXIT_FAILED

@@ -34,7 +34,11 @@ def render(result: RunResult) -> str | None:
 
 
 def verdict_as_json(job: Job, result: RunResult, now: float) -> dict[str, Any]:
-    """Content of `verdict.json`; `now` is seconds since the epoch."""
+    """Content of `verdict.json`; `now` is seconds since the epoch.
+
+    `first_failure` of a run that got over its failures is the first of those.
+    """
+    first = result.root_cause or next((r.cause for r in result.history if r.cause is not None), None)
     return {
         "format": FORMAT,
         "name": job.name,
@@ -46,7 +50,7 @@ def verdict_as_json(job: Job, result: RunResult, now: float) -> dict[str, Any]:
         "attempts": result.attempts,
         "global_step": result.global_step,
         "checkpoint_step": result.checkpoint_step,
-        "first_failure": _failure(result.root_cause) if result.root_cause is not None else None,
+        "first_failure": None if first is None else _failure(first),
         "restarts": [
             {
                 "time": _timestamp(restart.time),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.cluster.launcher_sections import SshSection
 from orchestrator.errors import EnvironmentProblem
 
 UNMOVED = ("sh", "-c", 'trap "" INT QUIT HUP TERM; exec "$@"', "sh")
@@ -82,6 +83,21 @@ class SshClient:
 
     def _config(self) -> list[str]:
         return [] if self.config_file is None else ["-F", str(self.config_file)]
+
+
+Connect = Callable[[SshSection, str, str, bool], list[str]]
+"""The words that run a command on a host: options, host, command, whether somebody may be asked."""
+
+
+def over_ssh(options: SshSection, host: str, command: str, interactive: bool) -> list[str]:
+    """With the OpenSSH client."""
+    return client_of(options).command(host, command, interactive=interactive)
+
+
+def client_of(options: SshSection) -> SshClient:
+    """The client as the options want it."""
+    config = None if options.config_file is None else Path(options.config_file).expanduser()
+    return SshClient(config, options.connect_timeout_seconds, options.lease_seconds / 5)
 
 
 def host_name_in(text: str) -> str | None:

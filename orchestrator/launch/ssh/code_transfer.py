@@ -15,13 +15,16 @@ _TURN_SECONDS = 0.2
 
 
 def send_code(hosts: RemoteHosts, names: Collection[str], code: CodeTree) -> None:
-    """Gives each host its copy; `RemoteHost.code_dir` says where. Raises EnvironmentProblem."""
+    """Gives each host its copy; `RemoteHost.code_dir` says where.
+
+    Raises EnvironmentProblem and Abandoned.
+    """
     offers: dict[str, Header] = {name: {"do": "offer", "digests": list(code.digests)} for name in names}
     for name, (header, _) in hosts.ask(offers).items():
         for digest in _expect(name, header, "missing")["digests"]:
             hosts.send(name, {"do": "blob", "digest": digest}, code.content(digest))
             while hosts.unsent_bytes(name) > _UNSENT_BYTES:
-                hosts.pump(_TURN_SECONDS)
+                hosts.wait(_TURN_SECONDS)
     tree: Header = {"do": "tree", "digest": code.digest, "entries": code.as_json()}
     for name, (header, _) in hosts.ask(dict.fromkeys(names, tree)).items():
         hosts[name].code_dir = str(_expect(name, header, "tree_ready")["path"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from orchestrator.cluster.launcher_sections import SshSection
 from orchestrator.cluster.task import TaskId, TaskType
-from orchestrator.errors import ConfigError, PortError, StartError
+from orchestrator.errors import Abandoned, ConfigError, HostsAway, PortError, StartError
 from orchestrator.launch.job import Job, LaunchPlan, StartMethod
 from orchestrator.launch.launcher import PeakUsage, StackFile, StopKind, TaskEvent
 from orchestrator.launch.local_plan import all_tasks
@@ -19,14 +19,14 @@ from orchestrator.launch.log_stream import read_logs
 from orchestrator.launch.node.delivery import package, remote_command
 from orchestrator.launch.node.job_wire import encode_job, encode_plan
 from orchestrator.launch.run_dir import RunDir
-from orchestrator.launch.ssh.client import SshClient, somebody_to_ask
+from orchestrator.launch.ssh.client import Connect, client_of, over_ssh, somebody_to_ask
 from orchestrator.launch.ssh.code_directory import CodeTree, read_code_directory
 from orchestrator.launch.ssh.code_transfer import send_code
 from orchestrator.launch.ssh.connection_state import ConnectionState
 from orchestrator.launch.ssh.conversation import Conversation, Deliver, Terms, begin_link
 from orchestrator.launch.ssh.host_comparison import require_common_ground
 from orchestrator.launch.ssh.host_survey import Visit
-from orchestrator.launch.ssh.placement import Capacity, declared, place
+from orchestrator.launch.ssh.placement import Capacity, declared, missing, place
 from orchestrator.launch.ssh.plan import NAME, Host, job_on, make_ssh_plan, placeholder, plan_on
 from orchestrator.launch.ssh.remote_hosts import RemoteHosts, problem
 from orchestrator.launch.ssh.reports import Reports
@@ -35,20 +35,6 @@ from orchestrator.launch.ssh.switchboard import Switchboard
 
 CLOSE_SECONDS = 60.0
 _STOP_SECONDS = 120.0
-
-Connect = Callable[[SshSection, str, str, bool], list[str]]
-"""The words that run a command on a host: options, host, command, whether somebody may be asked."""
-
-
-def over_ssh(options: SshSection, host: str, command: str, interactive: bool) -> list[str]:
-    """With the OpenSSH client."""
-    return client_of(options).command(host, command, interactive=interactive)
-
-
-def client_of(options: SshSection) -> SshClient:
-    """The client as the options want it."""
-    config = None if options.config_file is None else Path(options.config_file).expanduser()
-    return SshClient(config, options.connect_timeout_seconds, options.lease_seconds / 5)
 
 
 class SshLauncher:
@@ -89,6 +75,10 @@ class SshLauncher:
         self._warm: set[str] = set()
         self._closed = False
 
+    def heed(self, stopped: Callable[[], bool]) -> None:
+        """As `Heeding`."""
+        self._hosts.stopped = stopped
+
     def preview(self, job: Job) -> LaunchPlan:
         """As `Previewing`: asks `ssh` for addresses, and no host for anything."""
         self._take_options(job)
@@ -102,7 +92,10 @@ class SshLauncher:
         return make_ssh_plan(job, 0, hosts, ports, code_dir=self._code_dir)
 
     def plan(self, job: Job, attempt: int) -> LaunchPlan:
-        """As `Launcher.plan`; connects to the hosts and brings them the code where that is not done yet."""
+        """As `Launcher.plan`; connects to the hosts and brings them the code where that is not done yet.
+
+        Raises HostsAway where a later attempt needs hosts that were lost.
+        """
         self._take_options(job)
         self._reports.begin(job)
         names = self._names(job)
@@ -112,7 +105,7 @@ class SshLauncher:
         if not self._placed:
             addresses = {name: self._addresses[name] for name in usable}
             self._meet(job, Visit(addresses, {}, {}, self._hosts.ask))
-        self._placed = place(job, self._capacities(usable))
+        self._placed = self._place(job, usable)
         hosts = {task: self._host(name) for task, name in self._placed.items()}
         ports = self._hold(job, self._placed) if job.size > 1 else {}
         plan = make_ssh_plan(job, attempt, hosts, ports, code_dir=self._code_dir)
@@ -156,7 +149,15 @@ class SshLauncher:
             for name, here in by_host.items()
         }
         refused: dict[str, tuple[str, str]] = {}
-        for name, (answer, _) in self._hosts.ask(questions).items():
+        try:
+            answers = self._hosts.ask(questions)
+        except Abandoned:
+            self._reports.not_started(chosen)
+            for name, here in by_host.items():
+                names = [str(task) for task in here]
+                self._hosts.tell(name, {"do": "stop", "tasks": names, "kind": StopKind.KILL.value})
+            raise
+        for name, (answer, _) in answers.items():
             if answer["event"] != "accepted":
                 kind = str(answer.get("kind", "port"))  # a lost host's addresses are lost
                 refused[name] = (kind, f"{name}: {answer.get('message', 'the host was lost')}")
@@ -182,7 +183,11 @@ class SshLauncher:
         questions = {
             n: {"do": "dump_stacks", "tasks": h} for n, h in by_host.items() if self._hosts[n].connected
         }
-        for answer, _ in self._hosts.ask(questions).values():
+        try:
+            answers = self._hosts.ask(questions)
+        except Abandoned:
+            return found
+        for answer, _ in answers.values():
             for text, (name, size) in answer.get("files", {}).items():
                 task = TaskId.parse(text)
                 found[task] = StackFile(self._paths.records(task).directory / name, size)
@@ -250,14 +255,29 @@ class SshLauncher:
         """Connects to what is not connected; what there is to note. Raises EnvironmentProblem."""
         new = [name for name in names if not self._hosts.usable(name)]
         failures = self._hosts.connect(new, ask=first and somebody_to_ask())
-        needed = {declared(job, task).host for task in all_tasks(job)}
-        if failures and (first or needed & failures.keys() or len(failures) == len(names)):
+        if failures and first:
             raise problem(failures)
+        away = missing(job, failures, len(names))
+        if away is not None:
+            raise self._away(away)
         reached = [name for name in new if name not in failures]
         if reached:
             send_code(self._hosts, reached, self._read_code(job))
         notes = [] if self._code is None or not first else list(self._code.notes)
         return notes + [f"host {name} is left out: {reason}" for name, reason in failures.items()]
+
+    def _place(self, job: Job, usable: Collection[str]) -> dict[TaskId, str]:
+        try:
+            return place(job, self._capacities(usable))
+        except ConfigError as error:
+            lost = [host.name for host in self._hosts.known() if not host.usable]
+            if not self._placed or not lost:
+                raise
+            text = f"{error} Without {', '.join(lost)} there is no place for it"
+            raise self._away(text) from error
+
+    def _away(self, text: str) -> HostsAway:
+        return HostsAway(text, self._options.host_wait_seconds, "ssh.host_wait_seconds")
 
     def _read_code(self, job: Job) -> CodeTree:
         if self._code is None:

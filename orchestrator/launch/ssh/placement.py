@@ -94,6 +94,21 @@ def place(job: Job, hosts: Sequence[Capacity]) -> dict[TaskId, str]:
     return {task: placed[task] for task in all_tasks(job)}
 
 
+def missing(job: Job, failures: Mapping[str, str], hosts: int) -> str | None:
+    """Why tasks cannot be placed without hosts that cannot be reached; None where the others will do.
+
+    `failures` says why each cannot be reached; `hosts` is how many there are.
+    """
+    declarations = {task: declared(job, task).host for task in all_tasks(job)}
+    found = []
+    for name, reason in failures.items():
+        tasks = [str(task) for task, host in declarations.items() if host == name]
+        if tasks or len(failures) == hosts:
+            why = f"{', '.join(tasks)} declared there; " if tasks else ""
+            found.append(f"host {name} cannot be reached ({why}{reason or 'no reason was given'})")
+    return "; ".join(found) or None
+
+
 def _most_demanding_first(job: Job) -> list[TaskId]:
     """Those that ask for GPUs come first, the hungriest of them in front; then as tasks are shown."""
     return sorted(all_tasks(job), key=lambda task: (-(job.tasks[task.type].gpus or 0), task))

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.errors import EnvironmentProblem, WaitTimeout
+from orchestrator.errors import Abandoned, EnvironmentProblem, WaitTimeout
 from orchestrator.launch.node.frames import Header
 from orchestrator.launch.ssh.conversation import Conversation, Deliver, Signpost
 from orchestrator.launch.ssh.switchboard import Arrival, Switchboard
@@ -56,6 +56,8 @@ class RemoteHosts:
         self._make = make
         self._switchboard = switchboard
         self._clock = clock
+        self.stopped: Callable[[], bool] = lambda: False
+        """Whether nobody wants to wait any more."""
         self._hosts: dict[str, RemoteHost] = {}
         self._requests = itertools.count(1)
         self._answers: dict[int, Answer] = {}
@@ -76,19 +78,22 @@ class RemoteHosts:
         """Begins anew with hosts that are not usable; why they cannot be reached, for those that cannot.
 
         With `ask` they are taken one after the other, so that questions do not mix.
+        Raises Abandoned.
         """
         waiting = [name for name in names if not self.usable(name)]
-        for group in [[name] for name in waiting] if ask else [waiting]:
-            for name in group:
-                self._hosts[name] = RemoteHost(name)
-                self._switchboard.open(name, lambda deliver, name=name: self._make(name, ask, deliver))  # type: ignore[misc]
-            while not all(self._decided(name) for name in group):
-                self.pump(_TURN_SECONDS)
-        for name in waiting:
-            if not self._hosts[name].usable:
+        self._hosts.update({name: RemoteHost(name) for name in waiting})
+        try:
+            for group in [[name] for name in waiting] if ask else [waiting]:
+                for name in group:
+                    self._switchboard.open(name, lambda deliver, name=name: self._make(name, ask, deliver))  # type: ignore[misc]
+                while not all(self._decided(name) for name in group):
+                    self.wait(_TURN_SECONDS)
+        finally:
+            failed = [name for name in waiting if not self._hosts[name].usable]
+            for name in failed:
                 self._hosts[name].over = True
                 self._switchboard.drop(name)
-        return {name: self._hosts[name].reason for name in waiting if not self._hosts[name].usable}
+        return {name: self._hosts[name].reason for name in failed}
 
     def tell(self, name: str, header: Header, payload: bytes = b"") -> None:
         """Says something that must arrive, sooner or later."""
@@ -106,20 +111,26 @@ class RemoteHosts:
         """Asks hosts, all at once, and waits for what each answers.
 
         A host that is lost meanwhile, or was before, answers with the event `gone`.
-        Raises WaitTimeout for one that can be reached and says nothing.
+        Raises WaitTimeout for one that can be reached and says nothing, and Abandoned.
         """
         numbers = {name: next(self._requests) for name in questions}
         for name, number in numbers.items():
             self.tell(name, {**questions[name], "request": number}, payload)
         deadline = time.monotonic() + ANSWER_SECONDS
         while any(n not in self._answers and not self._hosts[name].over for name, n in numbers.items()):
-            self.pump(_TURN_SECONDS)
+            self.wait(_TURN_SECONDS)
             if time.monotonic() > deadline:
                 silent = [name for name, n in numbers.items() if n not in self._answers]
                 what = next(iter(questions.values()))["do"]
                 raise WaitTimeout(f"no answer from {', '.join(silent)} to '{what}' in {ANSWER_SECONDS:g} s.")
         gone: Answer = ({"event": "gone"}, b"")
         return {name: self._answers.pop(number, gone) for name, number in numbers.items()}
+
+    def wait(self, timeout: float) -> None:
+        """As `pump`, for something that somebody wants. Raises Abandoned when nobody does any more."""
+        if self.stopped():
+            raise Abandoned("the run is to end.")
+        self.pump(timeout)
 
     def pump(self, timeout: float) -> None:
         """Takes what hosts say, waiting up to `timeout` seconds for something; news are for `news`."""

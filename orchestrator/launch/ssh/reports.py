@@ -22,6 +22,7 @@ from orchestrator.launch.launcher import (
     TaskOutput,
     TasksOutOfReach,
     TaskStarted,
+    TaskSuspended,
 )
 from orchestrator.launch.node.event_wire import decode_event, decode_peaks
 from orchestrator.launch.node.frames import Header
@@ -105,12 +106,13 @@ class Reports:
     def prepare_late(self, name: str, start: Callable[[str], None], seconds: float) -> ExitRecord | None:
         """Has `start` begin the preparation on one more host; its end, or None where it takes longer.
 
-        Its output is for the next `take`.
+        Its output is for the next `take`. Raises Abandoned.
         """
         self._preparing.clear()
         start(name)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
+            self._hosts.wait(0)
             self._read(0.5)
             ended = [event for event in self._events if isinstance(event, PreparationExited)]
             if ended:
@@ -133,9 +135,10 @@ class Reports:
             self._read(left)
 
     def swallow(self, tasks: Collection[TaskId], seconds: float) -> None:
-        """Waits until these tasks have ended, so long at most, and says nothing of them."""
+        """Waits until these tasks have ended, so long at most, and says nothing of them. Raises Abandoned."""
         end = time.monotonic() + seconds
         while any(task in self._runs for task in tasks) and time.monotonic() < end:
+            self._hosts.wait(0)
             self._read(0.5)
         told = (TaskStarted, TaskOutput, TaskExited)
         self._events = [e for e in self._events if not (isinstance(e, told) and e.task in tasks)]
@@ -192,13 +195,16 @@ class Reports:
             yield _noted(self._mirror.output(self._paths.preparation_log, event.text))
             yield event
         elif isinstance(event, TaskStarted):
-            if event.task in self._runs:
+            if event.task in self._runs:  # not one that was taken back
                 self._runs[event.task].pid = event.pid
-            yield event
+                yield event
         elif isinstance(event, TaskExited):
             yield self._exited(name, event)
         elif isinstance(event, PreparationExited):
             yield self._prepared(name, event)
+        elif isinstance(event, TaskSuspended):
+            if event.task in self._runs:
+                yield event
         elif isinstance(event, LauncherNote):
             yield replace(event, text=f"{name}: {event.text}")
 

@@ -15,7 +15,8 @@ from orchestrator.launch.job import Job, LaunchPlan, StartMethod
 from orchestrator.launch.launcher import Launcher
 from orchestrator.launch.local import LocalLauncher
 from orchestrator.launch.process_tree import processes_of_run
-from orchestrator.launch.ssh.launcher import Connect, SshLauncher
+from orchestrator.launch.ssh.client import Connect
+from orchestrator.launch.ssh.launcher import SshLauncher
 from tests.launch.local_runs import local_job, wait_until
 
 

@@ -255,10 +255,10 @@ def test_stacks_are_asked_of_those_alone_who_registered_and_use_is_sampled(
 
         def sampled() -> bool:
             made.sample(float(next(now)))
-            return {WORKER, SECOND} <= set(made.peaks())
+            peaks = made.peaks()  # the first may be of a process that has hardly begun
+            return all(task in peaks and peaks[task].memory_bytes > 1_000_000 for task in (WORKER, SECOND))
 
         watch.until(sampled, "samples of both tasks")
-        assert made.peaks()[WORKER].memory_bytes > 1_000_000
     assert '"task": "worker-1"' in RunDir(job.run_dir).resources.read_text()
 
 

@@ -73,15 +73,16 @@ def run_dir_on(plan: LaunchPlan, host: str) -> Path:
 
 def agent_on(plan: LaunchPlan, host: str) -> int:
     """The process id of a host's agent."""
-    place, found = str(run_dir_on(plan, host)), []
+    place, found = str(run_dir_on(plan, host)), {}
     for process in psutil.process_iter():
         try:
             if process.cwd() == place and "node.agent" in " ".join(process.cmdline()):
-                found.append(process.pid)
+                found[process.pid] = process.ppid()
         except psutil.Error:
             continue
-    assert len(found) == 1
-    return found[0]
+    # A child that it is just starting looks like the agent itself until it executes its command.
+    (agent,) = [pid for pid, parent in found.items() if parent not in found]
+    return agent
 
 
 def make_job(folder: Path, lease: float, grace: float, **replicas: int) -> Job:

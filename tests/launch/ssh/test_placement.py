@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from orchestrator.cluster.task import TaskType
 from orchestrator.errors import ConfigError
 from orchestrator.launch.job import Job, StrategyKind, TaskRequest
-from orchestrator.launch.ssh.placement import Capacity, Declared, declared, place
+from orchestrator.launch.ssh.placement import Capacity, Declared, declared, missing, place
 from tests.launch.jobs import task
 
 TYPES = ("chief", "worker", "ps", "evaluator")
@@ -112,3 +112,15 @@ def test_every_task_gets_a_host_and_the_same_one_each_time(
     assert {*found.values()} <= {host.host for host in hosts}
     assert found == place(job(**replicas), hosts)
     assert found == place(replace(job(**replicas), name="other"), hosts)
+
+
+def test_hosts_that_tasks_are_declared_on_are_missed_and_others_are_not() -> None:
+    of = job(chief=TaskRequest(1, hosts=("h1",)), worker=TaskRequest(2, hosts=("h2", "h2")))
+    why = {"h2": "timed out", "h3": "no route"}
+    assert missing(of, why, 3) == "host h2 cannot be reached (worker-0, worker-1 declared there; timed out)"
+    assert missing(of, {"h3": "no route"}, 3) is None
+
+
+def test_where_no_host_is_left_all_are_missed() -> None:
+    text = missing(job(worker=2), {"h1": "timed out", "h2": ""}, 2)
+    assert text == "host h1 cannot be reached (timed out); host h2 cannot be reached (no reason was given)"
