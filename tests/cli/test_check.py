@@ -4,7 +4,6 @@ import os
 import socket
 from pathlib import Path
 
-import psutil
 import pytest
 
 from orchestrator.cli import machine_checks
@@ -85,10 +84,13 @@ def test_what_is_declared_and_not_there(
     assert f"Lower resources.{question}" in lines[question]
 
 
-def test_memory_of_all_replicas_counts(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    available = psutil.virtual_memory().available
-    half = f"{int(available * 0.7) // 1024**2}MiB"
-    code, lines = checked(capsys, "five.yaml", "--set", f"tasks.worker.resources.memory={half}")
+def test_memory_of_all_replicas_counts(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = machine_checks.psutil.virtual_memory()._replace(available=1024**3)
+    monkeypatch.setattr(machine_checks.psutil, "virtual_memory", lambda: memory)
+    assert checked(capsys, "five.yaml", "--set", "tasks.worker.resources.memory=500MiB")[0] == 0
+    code, lines = checked(capsys, "five.yaml", "--set", "tasks.worker.resources.memory=700MiB")
     assert code == 3
     assert lines["memory"].startswith("FAIL")
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -137,8 +138,10 @@ class SshHosts:
     def kill_sshd(self, host: str) -> None:
         """SIGKILL to its sshd and to each of its connections."""
         for pid, words in self.processes(host).items():
-            if words[0].startswith("sshd:") or Path(words[0]).name == "sshd":
-                psutil.Process(pid).kill()
+            # A session calls itself `sshd: root@notty`, and from OpenSSH 9.8 on `sshd-session: root@notty`.
+            if Path(words[0].partition(":")[0]).name in ("sshd", "sshd-session"):
+                with suppress(psutil.NoSuchProcess):  # ended with the one before it
+                    psutil.Process(pid).kill()
 
     def start_sshd(self, host: str) -> None:
         """As the system does after a crash of it."""

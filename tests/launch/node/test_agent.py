@@ -140,8 +140,10 @@ def test_a_newer_connection_takes_the_place_of_one_that_is_stuck(host: Host) -> 
 
 def test_a_lease_that_is_over_ends_even_the_deaf_with_all_their_children(host: Host) -> None:
     connection, welcome = host.welcomed()
-    submit(connection, 1, plan(host, {WORKER: python(STUBBORN), PS: ["sleep", "100000"]}))
+    obedient = ["sh", "-c", "echo up; exec sleep 100000"]
+    submit(connection, 1, plan(host, {WORKER: python(STUBBORN), PS: obedient}))
     until_output(connection, WORKER, "up")
+    until_output(connection, PS, "up")
     pids = pids_told(output_of(connection.frames, WORKER))
     assert len(pids) == 4
     told = newest(connection)
