@@ -46,6 +46,8 @@ class TaskRow:
     given_up: bool = False
     out_of_reach: bool = False
     """Its host does not answer at present."""
+    suspended: bool = False
+    """SIGSTOP holds its process."""
     ended_by_us: bool = False
     """Ended on request, after which nothing is to be judged."""
 
@@ -116,14 +118,14 @@ class TaskTable:
             row.checkpoint_at_start = self.checkpoint_step
             row.first_step, row.progress = None, None
             row.stop_requested = row.given_up = row.ended_by_us = False
-            row.out_of_reach = False
+            row.out_of_reach = row.suspended = False
             row.end_reason = row.hopeless = None
             row.end_kind = FailureKind.HANG
 
     def ended(self, task: TaskId, record: ExitRecord) -> TaskRow:
         """Notes the end of a task's process."""
         row = self._rows[task]
-        row.running, row.out_of_reach, row.exit = False, False, record
+        row.running, row.out_of_reach, row.suspended, row.exit = False, False, False, record
         row.ended_by_us = row.stop_requested
         self.read_records()  # of all: the decision hangs on what another has saved meanwhile
         return row

@@ -18,6 +18,7 @@ from orchestrator.launch.launcher import (
     TaskExited,
     TaskOutput,
     TaskStarted,
+    TaskSuspended,
 )
 from orchestrator.launch.node.frames import Header
 
@@ -38,9 +39,15 @@ def encode_event(event: TaskEvent) -> tuple[Header, bytes]:
         return {"event": "note", "text": event.text, "passing": event.passing}, b""
     if isinstance(event, PreparationOutput):
         return {"event": "prep_output"}, event.text.encode()
-    if isinstance(event, PreparationExited):
-        return {"event": "prep_exited", "record": asdict(event.record)}, b""
+    if isinstance(event, PreparationExited | TaskSuspended):
+        return _encode_rare(event), b""
     raise TypeError(f"{type(event).__name__} is told by no host")
+
+
+def _encode_rare(event: PreparationExited | TaskSuspended) -> Header:
+    if isinstance(event, TaskSuspended):
+        return {"event": "suspended", "task": str(event.task), "suspended": event.suspended}
+    return {"event": "prep_exited", "record": asdict(event.record)}
 
 
 def decode_event(header: Header, payload: bytes) -> TaskEvent | None:
@@ -58,6 +65,7 @@ _DECODERS: Mapping[str, Callable[[Header, bytes], TaskEvent]] = {
     ),
     "output": lambda header, payload: TaskOutput(TaskId.parse(header["task"]), payload.decode()),
     "exited": lambda header, _: TaskExited(TaskId.parse(header["task"]), ExitRecord(**header["record"])),
+    "suspended": lambda header, _: TaskSuspended(TaskId.parse(header["task"]), header["suspended"]),
     "note": lambda header, _: LauncherNote(header["text"], header["passing"]),
     "prep_output": lambda _, payload: PreparationOutput(payload.decode()),
     "prep_exited": lambda header, _: PreparationExited(ExitRecord(**header["record"])),
