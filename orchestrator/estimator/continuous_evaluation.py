@@ -20,6 +20,8 @@ from orchestrator.estimator.specs import EvalSpec, eval_inputs, merged_metrics
 from orchestrator.estimator.stop_request import StopRequest, StopRequested
 
 POLL_SECONDS = 0.5
+REMIND_SECONDS = 600.0
+"""How often an evaluator that finds nothing to do says what it waits for."""
 _LEADERS = (TaskType.CHIEF, TaskType.MASTER, TaskType.WORKER)
 
 
@@ -48,6 +50,11 @@ class CheckpointEvaluator:
         """Each checkpoint is evaluated, in order, not only the newest."""
         self.last: EvaluationResult | None = None
 
+    @property
+    def model_dir(self) -> str:
+        """Where the checkpoints are looked for."""
+        return str(tf.compat.as_str_any(self._estimator.model_dir))
+
     def new_checkpoint(self) -> str | None:
         """The newest checkpoint, unless it was evaluated already; of several the oldest where each counts."""
         newest = self._estimator.latest_checkpoint()
@@ -58,7 +65,7 @@ class CheckpointEvaluator:
     def _pending(self) -> list[str]:
         """Complete checkpoints behind the last that was evaluated, also by an earlier start; oldest first."""
         done = self.last.global_step if self.last is not None else self._evaluated_before()
-        found = checkpoints.kept(tf.compat.as_str_any(self._estimator.model_dir))
+        found = checkpoints.kept(self.model_dir)
         steps = {prefix: checkpoints.step_in_name(prefix) for prefix in found if _is_complete(prefix)}
         return [prefix for prefix, step in steps.items() if step is not None and step > done]
 
@@ -100,19 +107,21 @@ class CheckpointEvaluator:
         reporter.evaluated(metrics, step, inputs[0].name, checkpoint, final=reached or nothing_follows)
         return self.last
 
-    def catch_up(self, stop: StopRequest, nothing_follows: bool) -> None:
+    def catch_up(self, stop: StopRequest, nothing_follows: bool) -> bool:
         """Evaluates the new checkpoint, where each counts all of them, until somebody asks to stop.
 
-        `nothing_follows` speaks of the newest one. Raises StopRequested where an
-        evaluation was broken off.
+        `nothing_follows` speaks of the newest one. Returns whether there was
+        any; raises StopRequested where an evaluation was broken off.
         """
-        while not stop.is_set() and (checkpoint := self.new_checkpoint()) is not None:
+        done = False
+        checkpoint = self.new_checkpoint()
+        while checkpoint is not None and not stop.is_set():
             self.evaluate(checkpoint, nothing_follows and self.is_newest(checkpoint))
-            if not self.every_checkpoint:
-                return
+            checkpoint, done = self.new_checkpoint() if self.every_checkpoint else None, True
+        return done
 
     def _export(self, checkpoint: str, metrics: dict[str, Any], final: bool) -> list[Any]:
-        base = os.path.join(tf.compat.as_str_any(self._estimator.model_dir), "export")
+        base = os.path.join(self.model_dir, "export")
         return [
             exporter.export(
                 estimator=self._estimator,
@@ -181,14 +190,13 @@ class EvaluateWhenSaved(tf.compat.v1.train.CheckpointSaverListener):
 
     def _evaluate(self, step: int, nothing_follows: bool) -> bool:
         """Returns whether training is to stop."""
-        if self._evaluator.new_checkpoint() is None or self._stop.is_set():
-            return self._stop.is_set()
-        self._last_time, self._last_step = self._clock(), step
+        started = self._clock()
         try:
-            self._evaluator.catch_up(self._stop, nothing_follows)
+            if self._evaluator.catch_up(self._stop, nothing_follows):
+                self._last_time, self._last_step = started, step
         except StopRequested:
             return True
-        return False
+        return self._stop.is_set()
 
 
 class TrainingWatch:
@@ -231,13 +239,21 @@ def evaluate_continuously(  # noqa: PLR0917
     except where the checkpoint was deleted meanwhile: then a newer one is taken.
     """
     _wait(spec.start_delay_secs, watch, stop, clock)
+    idle_since: float | None = None
     while not stop.is_set():
         ended = watch.has_ended()  # before looking for checkpoints: the last one is complete by then
         started = clock()
         checkpoint = evaluator.new_checkpoint()
-        if checkpoint is not None:
-            _evaluate_if_there(evaluator, checkpoint, ended and evaluator.is_newest(checkpoint))
         last = evaluator.last
+        if checkpoint is not None:
+            idle_since = None
+            _evaluate_if_there(evaluator, checkpoint, ended and evaluator.is_newest(checkpoint))
+            last = evaluator.last
+        elif idle_since is None:
+            idle_since = started
+        elif started - idle_since >= REMIND_SECONDS:
+            idle_since = started
+            log.warning("%s", _waiting_for(evaluator))
         if last is not None and max_steps is not None and last.global_step >= max_steps:
             log.info(
                 "The evaluator ends: global step %d has reached max_steps %d.", last.global_step, max_steps
@@ -249,6 +265,12 @@ def evaluate_continuously(  # noqa: PLR0917
         behind = evaluator.every_checkpoint and evaluator.new_checkpoint() is not None
         pause = 0.0 if behind else spec.throttle_secs - (clock() - started)
         _wait(pause if checkpoint is not None else POLL_SECONDS, watch, stop, clock)
+
+
+def _waiting_for(evaluator: CheckpointEvaluator) -> str:
+    if evaluator.last is None:
+        return f"There is no checkpoint in {evaluator.model_dir} yet; the evaluator waits for one."
+    return f"No checkpoint has followed {evaluator.last.checkpoint} yet; the evaluator waits for one."
 
 
 def _evaluate_if_there(evaluator: CheckpointEvaluator, checkpoint: str, ended: bool) -> None:

@@ -220,6 +220,18 @@ def test_without_any_checkpoint_it_ends_with_the_training(model_dir: ModelDir, t
     assert estimator.steps == []
 
 
+def test_an_evaluator_without_work_says_every_ten_minutes_what_it_waits_for(
+    model_dir: ModelDir, caplog: pytest.LogCaptureFixture
+) -> None:
+    estimator = Scripted(model_dir)
+    history = History((1500, lambda: model_dir.save(1)), (2200, lambda: model_dir.save(2)))
+    run(estimator, history, spec_of(), max_steps=2)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"There is no checkpoint in {model_dir.path} yet; the evaluator waits for one."] * 2 + [
+        f"No checkpoint has followed {model_dir.path}/model.ckpt-1 yet; the evaluator waits for one."
+    ]
+
+
 def test_a_checkpoint_that_is_deleted_meanwhile_is_passed_over(
     model_dir: ModelDir, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -380,6 +392,15 @@ class TestBesideTraining:
         listener = EvaluateWhenSaved(evaluator, throttle_secs, history, history.clock)
         listener.begin()
         return listener
+
+    def test_it_looks_for_a_checkpoint_once_an_evaluation(self, model_dir: ModelDir) -> None:
+        estimator, looked = Scripted(model_dir), []
+        find = estimator.latest_checkpoint
+        estimator.latest_checkpoint = lambda: looked.append(1) or find()  # type: ignore[method-assign]
+        listener = self.listener(estimator, History())
+        for step in (0, 10, 20):
+            self.saved(listener, model_dir, step)
+        assert len(looked) == 2
 
     def saved(self, listener: EvaluateWhenSaved, model_dir: ModelDir, step: int) -> bool:
         model_dir.save(step)
