@@ -38,6 +38,9 @@ class HangSection(Section):
     done: Seconds | None = Field(
         default=600.0, description="Between the end of the task's work and that of its process."
     )
+    suspended: Seconds | None = Field(
+        default=30.0, description="While SIGSTOP holds its process, in whatever phase, from the start on."
+    )
 
 
 class RunPolicySection(Section):

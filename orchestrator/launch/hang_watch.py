@@ -9,20 +9,26 @@ from orchestrator.cluster.task import TaskId
 from orchestrator.launch import uneven_data
 from orchestrator.launch.events import EventKind
 from orchestrator.launch.hangs import (
+    MOMENT_SECONDS,
     Stall,
+    Suspicion,
     Watched,
     find_culprit,
     find_stalls,
+    find_suspended,
     progress_mark,
 )
 from orchestrator.launch.job import Job
 from orchestrator.launch.launcher import Launcher, StackFile, StopKind
+from orchestrator.launch.root_cause import THIS_MACHINE
 from orchestrator.launch.run_journal import RunJournal
 from orchestrator.launch.task_table import TaskRow, TaskTable
 
 ANSWER_SECONDS = 10.0
 """How long tasks may take to write their stacks; none is waited for that has answered."""
 _MOST_BYTES = 1 << 20
+_LONGEST_LOOK = 5.0
+"""No more is counted between two looks: the launcher itself may have been held."""
 
 
 @dataclass
@@ -30,6 +36,9 @@ class _Seen:
     start: int
     mark: tuple[object, ...]
     changed_at: float
+    suspended_for: float = 0.0
+    told: bool = False
+    """That it is suspended was said."""
 
 
 @dataclass(frozen=True)
@@ -57,30 +66,60 @@ class HangWatch:
         self._journal = journal
         self._seen: dict[TaskId, _Seen] = {}
         self._inquiry: _Inquiry | None = None
+        self._looked_at: float | None = None
 
     def look(self, now: float) -> None:
         """Notes progress, and acts on a limit that has passed. Times are monotonic seconds."""
-        tasks = [self._watched(row, now) for row in self._table if row.running and row.end_reason is None]
+        since = 0.0 if self._looked_at is None else min(now - self._looked_at, _LONGEST_LOOK)
+        self._looked_at = now
+        rows = [row for row in self._table if row.running and row.end_reason is None]
+        tasks = [self._watched(row, now, since) for row in rows]
         if any(row.end_reason is not None and row.running for row in self._table):
             return  # somebody is being ended for it: first see what becomes of the others
         stalls = find_stalls(tasks, self._job.policy, now)
-        if not stalls:
+        suspended = find_suspended(tasks, self._job.policy, stalled=bool(stalls))
+        if suspended is not None:
+            self._inquiry = None
+            self._end(suspended, now)
+        elif not stalls:
             self._inquiry = None
         elif self._inquiry is None:
             self._inquire(stalls, now)
         else:
             self._conclude(self._inquiry, stalls, tasks, now)
 
-    def _watched(self, row: TaskRow, now: float) -> Watched:
+    def _watched(self, row: TaskRow, now: float, since: float) -> Watched:
         mark = progress_mark(row.progress)
         seen = self._seen.get(row.task)
         if seen is None or seen.start != row.starts:
             self._seen[row.task] = seen = _Seen(row.starts, mark, now)
         elif seen.mark != mark:
             seen.mark, seen.changed_at = mark, now
+        self._note_suspended(row, seen, since)
         return Watched(
-            row.task, row.started_at, row.progress, seen.changed_at, row.stepped, self._job.is_experiment
+            row.task,
+            row.started_at,
+            row.progress,
+            seen.changed_at,
+            row.stepped,
+            self._job.is_experiment,
+            seen.suspended_for,
         )
+
+    def _note_suspended(self, row: TaskRow, seen: _Seen, since: float) -> None:
+        """Counts the seconds `since` the last look, and says once that a task is held."""
+        held = row.suspended and not row.stop_requested
+        seen.suspended_for = seen.suspended_for + since if held else 0.0
+        limit = self._job.policy.hang_seconds.suspended
+        if held and not seen.told and seen.suspended_for >= MOMENT_SECONDS:
+            seen.told = True
+            left = "" if limit is None else f"; it is ended in {max(0.0, limit - seen.suspended_for):.0f} s"
+            where = "" if row.plan.host in THIS_MACHINE else f" on {row.plan.host}"
+            process = f"process {row.pid}{where}; kill -CONT lets it go on"
+            self._journal.note(f"{row.task} is held by SIGSTOP ({process}){left}", passing=True)
+        elif seen.told and not held:
+            seen.told = False
+            self._journal.note(f"{row.task} goes on", passing=True)
 
     def _inquire(self, stalls: list[Stall], now: float) -> None:
         files = self._launcher.dump_stacks(self._table.running)
@@ -104,6 +143,9 @@ class HangWatch:
         paths = [str(inquiry.files[task].path) for task in answers]
         if paths:
             self._journal.note(f"stacks at the hang: {', '.join(paths)}")
+        self._end(found, now)
+
+    def _end(self, found: Suspicion, now: float) -> None:
         self._table[found.task].end_reason = found.reason
         self._launcher.stop([found.task], StopKind.KILL)
         for seen in self._seen.values():

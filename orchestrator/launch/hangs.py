@@ -15,6 +15,8 @@ from orchestrator.cluster.stacks import own_frame
 from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.launch.job import RunPolicy
 
+MOMENT_SECONDS = 5.0
+"""A process that SIGSTOP holds for less is nobody's business."""
 _NOT_STARTED = (Phase.STARTING, Phase.WAITING)
 _EVALUATORS_WORK = (Phase.EVALUATING, Phase.EXPORTING, Phase.SAVING, Phase.DONE)
 
@@ -32,6 +34,8 @@ class Watched:
     """It took a step since its start."""
     keeps_records: bool = True
     """It is known to write a progress record."""
+    suspended_for: float = 0.0
+    """Seconds that SIGSTOP has held its process for."""
 
     @property
     def waits(self) -> bool:
@@ -116,6 +120,19 @@ class Suspicion:
 
     task: TaskId
     reason: str
+
+
+def find_suspended(tasks: Sequence[Watched], policy: RunPolicy, *, stalled: bool) -> Suspicion | None:
+    """The task that SIGSTOP has held for too long; where somebody is `stalled`, for longer than a moment."""
+    limit = policy.hang_seconds.suspended
+    held = [watched for watched in tasks if watched.suspended_for]
+    if limit is None or not held:
+        return None
+    longest = max(held, key=lambda watched: watched.suspended_for)
+    if longest.suspended_for < min(limit, MOMENT_SECONDS if stalled else limit):
+        return None
+    held_for = f"was held by SIGSTOP for {longest.suspended_for:.0f} s"
+    return Suspicion(longest.task, f"{held_for} ({longest.doing})")
 
 
 def find_culprit(

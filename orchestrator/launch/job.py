@@ -75,6 +75,8 @@ class HangLimits:
     """After its first step."""
     done: float | None = 600.0
     """Its work is done, and its process does not end."""
+    suspended: float | None = 30.0
+    """SIGSTOP holds its process, in whatever phase."""
 
     def of(self, phase: Phase) -> float | None:
         """The limit of a phase; None where there is none."""

@@ -171,6 +171,7 @@ class LocalLauncher:
         return ready
 
     def sample(self, now: float) -> None:
+        self._processes.look_for_suspended()
         pids = {task: process.pid for task, process in self._processes.running.items() if process.pid}
         usage = self._sampler.sample(now, pids)
         for text in self._sampler.take_notes():

@@ -206,6 +206,8 @@ class TaskProcess(LocalProcess):
         self.start = start
         """How often the task was begun before."""
         self._records = records
+        self.suspended = False
+        """SIGSTOP held it when it was last looked at."""
 
     def _started(self, method: StartMethod, why: str | None) -> list[TaskEvent]:
         return [TaskStarted(self.task, self.pid, method, f"not forked: {why}" if why else self._why)]

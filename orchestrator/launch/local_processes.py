@@ -13,9 +13,9 @@ from orchestrator.cluster.task import TaskId
 from orchestrator.errors import StartError
 from orchestrator.launch import process_record
 from orchestrator.launch.job import Job, StartMethod
-from orchestrator.launch.launcher import LauncherNote, StopKind, TaskEvent
+from orchestrator.launch.launcher import LauncherNote, StopKind, TaskEvent, TaskSuspended
 from orchestrator.launch.local_process import LocalProcess, TaskProcess
-from orchestrator.launch.process_tree import kill_until_gone, processes_of_run
+from orchestrator.launch.process_tree import kill_until_gone, processes_of_run, read_entry
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.warm_parent_link import LinkState, WarmParentLink
 
@@ -167,6 +167,15 @@ class LocalProcesses:
         """Signals a process, where it exists."""
         if process.pid and self._link is not None:
             self._link.send({"do": "signal", "id": process.id, "number": number})
+
+    def look_for_suspended(self) -> None:
+        """Has the next `poll` tell which tasks SIGSTOP holds now, and which go on."""
+        for task, process in self._running.items():
+            entry = read_entry(process.pid) if process.pid and process.exit is None else None
+            suspended = entry is not None and entry.suspended
+            if suspended != process.suspended:
+                process.suspended = suspended
+                self._events.append(TaskSuspended(task, suspended))
 
     def keep_up(self, seconds: float) -> None:
         """Serves the tasks for so long; what happens is for the next `poll` to tell."""

@@ -44,6 +44,11 @@ class ProcessEntry:
         """A zombie is dead: it only waits for its parent."""
         return self.state not in ("Z", "X", "x")
 
+    @property
+    def suspended(self) -> bool:
+        """SIGSTOP holds it; a debugger that holds it is something else."""
+        return self.state == "T"
+
 
 def read_entry(pid: int) -> ProcessEntry | None:
     """The process of that id, or None when there is none."""

@@ -24,10 +24,11 @@ from orchestrator.launch.launcher import (
     TaskOutput,
     TasksOutOfReach,
     TaskStarted,
+    TaskSuspended,
 )
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.testing.fake_clock import FakeClock
-from orchestrator.testing.script import Action, Exit, Reach, Scripts, TaskScript
+from orchestrator.testing.script import Action, Exit, Hold, Reach, Scripts, TaskScript
 
 KILL_SECONDS = 0.01
 """How long a killed task takes to be gone."""
@@ -260,7 +261,7 @@ class FakeLauncher:
             playing.next += 1
             if isinstance(what, Exit):
                 ended = what
-            elif isinstance(what, TaskOutput | TasksOutOfReach):
+            elif isinstance(what, TaskOutput | TasksOutOfReach | TaskSuspended):
                 events.append(what)
         if ended is not None:
             del self._playing[task]
@@ -272,11 +273,13 @@ class FakeLauncher:
             events.append(TaskExited(task, record))
         return events
 
-    def _do(self, task: TaskId, action: Action) -> Exit | TaskOutput | TasksOutOfReach | None:
+    def _do(self, task: TaskId, action: Action) -> Exit | TaskOutput | TasksOutOfReach | TaskSuspended | None:
         if isinstance(action.what, Exit):
             return action.what
         if isinstance(action.what, Reach):
             return TasksOutOfReach(frozenset([task]), action.what.out)
+        if isinstance(action.what, Hold):
+            return TaskSuspended(task, action.what.on)
         if isinstance(action.what, str):
             path = self._run_dir.log(task)
             path.parent.mkdir(parents=True, exist_ok=True)

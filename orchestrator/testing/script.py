@@ -26,11 +26,18 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """SIGSTOP holds the task's process, or it goes on."""
+
+    on: bool
+
+
+@dataclass(frozen=True)
 class Action:
     """One thing that a task does, `at` seconds after its start."""
 
     at: float
-    what: ProgressRecord | EvaluationRecord | FailureRecord | Exit | Reach | str
+    what: ProgressRecord | EvaluationRecord | FailureRecord | Exit | Reach | Hold | str
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,16 @@ def ends(at: float, code: int = 0, *, signal: int | None = None) -> Action:
 def out_of_reach(at: float) -> Action:
     """The task's host does not answer from now on."""
     return Action(at, Reach(out=True))
+
+
+def suspended(at: float) -> Action:
+    """SIGSTOP holds the process from now on."""
+    return Action(at, Hold(on=True))
+
+
+def goes_on(at: float) -> Action:
+    """SIGSTOP holds the process no longer."""
+    return Action(at, Hold(on=False))
 
 
 def back(at: float) -> Action:

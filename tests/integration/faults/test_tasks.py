@@ -30,8 +30,7 @@ UNSEEN = {"stop", "hang", "loop"}
 """Faults that leave the process alive: only missing progress shows them."""
 BY_DEFAULT = {("multi_worker", "worker-0", "hang")}
 LEFT_OUT = {
-    ("*", "evaluator", "stop"): "while it waits for a checkpoint nothing tells it from one that is well",
-    ("*", "evaluator", "hang"): "the same",
+    ("*", "evaluator", "hang"): "while it waits for a checkpoint nothing tells it from one that is well",
     ("*", "ps", "hang"): "its main thread only waits; others serve",
     ("*", "ps", "loop"): "the same",
     ("coordinator", "worker", "loop"): "the same",
@@ -107,7 +106,9 @@ def assert_told(run: Launched, role: str, fault: str) -> None:
     assert reasons[0].startswith(f"{role} "), "the wrong task was held responsible"
     if fault in INJECTED:
         assert f"injected {fault}:{role}@step={FAULT_STEP}" in run.output
-    if fault in UNSEEN:
+    if fault == "stop":
+        assert "was held by SIGSTOP" in reasons[0]
+    elif fault in UNSEEN:
         assert "made no progress" in reasons[0]
         assert any(event["event"] == "task_hung" for event in run.events)
     if fault == "exception":

@@ -18,6 +18,7 @@ from orchestrator.launch.launcher import (
     TaskExited,
     TaskOutput,
     TaskStarted,
+    TaskSuspended,
 )
 from orchestrator.launch.node.event_wire import decode_event, decode_peaks, encode_event, encode_peaks
 from orchestrator.launch.node.frames import FrameReader, encode
@@ -27,6 +28,7 @@ EVENTS: list[TaskEvent] = [
     TaskStarted(TASK, 77, StartMethod.FORK, "no GPU is visible"),
     TaskOutput(TASK, "é\n\ufffd two\n"),
     TaskExited(TASK, ExitRecord(12.5, 1, 2, 77, 137, 9, True)),
+    TaskSuspended(TASK, True),
     LauncherNote("text", passing=True),
     PreparationOutput("é\n"),
     PreparationExited(ExitRecord(12.5, 0, 0, 78, 0)),
