@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# Property tests fail neither because the machine is busy nor because of what is drawn this time.
+settings.register_profile(
+    "steady", deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 CLEARED = ("TF_CONFIG", "CUDA_VISIBLE_DEVICES", "TFDS_DATA_DIR")
 CLEARED_PREFIXES = ("SLURM_", "ORCHESTRATOR_")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
