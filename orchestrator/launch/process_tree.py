@@ -22,8 +22,8 @@ from orchestrator.cluster.records import ENV_RUN_DIR, ENV_TASK
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
-CLEAN_UP_SECONDS = 1.0
-"""What Python's resource trackers are given to remove the shared memory that their program has left."""
+CLEAN_UP_SECONDS = 5.0
+"""What Python's resource trackers get at most to remove the shared memory that their program has left."""
 _RESOURCE_TRACKER = b"multiprocessing.resource_tracker"
 
 

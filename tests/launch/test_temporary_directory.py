@@ -27,10 +27,16 @@ from tests.launch.local_runs import (
 
 LITTER = """
     import os, sys, tempfile, time
-    from multiprocessing import shared_memory
+    from multiprocessing import resource_tracker, shared_memory
     tempfile.NamedTemporaryFile(delete=False)
     tempfile.mkdtemp()
     block = shared_memory.SharedMemory(create=True, size=8)
+    # Whoever is to remove the block ignores SIGTERM once it is at work.
+    status = f"/proc/{resource_tracker._resource_tracker._pid}/status"
+    def ignored():
+        return int(next(line.split()[1] for line in open(status) if line.startswith("SigIgn")), 16)
+    while not ignored() & 1 << 14:
+        time.sleep(0.01)
     place = os.environ["TMPDIR"]
     print("litter", place, block.name, os.stat(place).st_mode & 0o777, flush=True)
     time.sleep(1000)
