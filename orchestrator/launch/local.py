@@ -43,7 +43,8 @@ class LocalLauncher:
     One object serves one job, from one thread. `environ` is what tasks inherit
     (the launcher's own environment by default), `imports` the modules that the
     warm parent imports before it forks, `import_limit` how many seconds that
-    may take.
+    may take. `meanwhile` is called again and again while a warm parent is
+    ended, which may take half a minute.
     """
 
     name = "local"
@@ -57,13 +58,14 @@ class LocalLauncher:
         import_limit: float = 600.0,
         interpreter: str = sys.executable,
         clock: Callable[[], float] = time.time,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self._paths = RunDir(run_dir)
         self._environ = dict(os.environ if environ is None else environ)
         self._imports = tuple(imports)
         self._interpreter = interpreter
         self._ports: PortHolder | PrivatePorts = PortHolder()
-        self._processes = LocalProcesses(self._paths, interpreter, import_limit, clock)
+        self._processes = LocalProcesses(self._paths, interpreter, import_limit, clock, meanwhile)
         self._sampler = ResourceSampler(self._paths.resources, clock)
         self._warnings: ResourceWarnings | None = None
         self._closed = False

@@ -28,16 +28,23 @@ class LocalProcesses:
     """Has processes started, waits for what they say, and sees each of them to its end.
 
     `interpreter` runs the warm parent, which may take `import_limit` seconds
-    to import what it is to import. To be used from one thread.
+    to import what it is to import; `meanwhile` is called again and again while
+    it is ended. To be used from one thread.
     """
 
     def __init__(
-        self, paths: RunDir, interpreter: str, import_limit: float, clock: Callable[[], float]
+        self,
+        paths: RunDir,
+        interpreter: str,
+        import_limit: float,
+        clock: Callable[[], float],
+        meanwhile: Callable[[], None],
     ) -> None:
         self._paths = paths
         self._interpreter = interpreter
         self._import_limit = import_limit
         self._clock = clock
+        self._meanwhile = meanwhile
         self._link: WarmParentLink | None = None
         self._selector = selectors.EpollSelector()
         self._processes: dict[int, LocalProcess] = {}
@@ -202,7 +209,7 @@ class LocalProcesses:
             self._selector.unregister(link)
             if link.output.open:
                 self._selector.unregister(link.output.read_fd)
-            link.end()
+            link.end(self._meanwhile)
 
     def _wait(self, timeout: float) -> None:
         """Waits for the parent or for output, no longer than until the next limit, and takes what came."""
@@ -307,7 +314,7 @@ class LocalProcesses:
         words = link.last_words()
         if early and self._processes:
             self._refuse(f"the process that starts them {words}")
-        kill_until_gone(lambda: processes_of_run(self._paths.path), _SWEEP_SECONDS)
+        kill_until_gone(lambda: processes_of_run(self._paths.path), _SWEEP_SECONDS, self._meanwhile)
         if self._processes:
             self._events.append(
                 LauncherNote(f"the process that starts the tasks {words}; its tasks ended with it")

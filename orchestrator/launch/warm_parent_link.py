@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -137,23 +137,24 @@ class WarmParentLink:
         self._process.kill()
         self.state = LinkState.LOST
 
-    def end(self) -> None:
-        """Ends the process and every process of the run. Waits at most half a minute."""
+    def end(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Ends the process and every process of the run. Waits at most half a minute, calling `meanwhile`."""
         self._channel.close()
         try:
-            self._wait(_LEAVE_SECONDS)
+            self._wait(_LEAVE_SECONDS, meanwhile)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        kill_until_gone(lambda: processes_of_run(self._run_dir), _SWEEP_SECONDS)
+        kill_until_gone(lambda: processes_of_run(self._run_dir), _SWEEP_SECONDS, meanwhile)
         temporary_directory.remove(self._temporary)
         self.output.finish()
         self.state = LinkState.LOST
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self, seconds: float, meanwhile: Callable[[], None]) -> None:
         end = time.monotonic() + seconds
         while self._process.poll() is None:
             if time.monotonic() > end:
                 raise subprocess.TimeoutExpired("warm parent", seconds)
             self.output.read()  # it may be blocked on a full pipe
+            meanwhile()
             time.sleep(0.01)

@@ -6,7 +6,8 @@ when the agent is killed, the kernel and the warm parent end them. What happens
 is kept in the outbox until the launcher has acknowledged it; what the launcher
 asks for is numbered, so that nothing is lost or done twice when a connection
 breaks. Without a word from the launcher for the time of the lease, the tasks
-are asked to end, killed after the grace period, and the agent leaves.
+are asked to end, killed after the grace period, and the agent leaves; what the
+launcher has not heard stays in a file for one who comes later.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import socket
 import sys
 import time
 import uuid
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -59,7 +61,7 @@ class Agent:
         self._grace = 0.0
         self._lease = Lease(FIRST_WORD_SECONDS, seconds_since_boot())
         self._outbox = Outbox()
-        self._launcher = LocalLauncher(places.run_dir, environ=self._environ)
+        self._launcher = LocalLauncher(places.run_dir, environ=self._environ, meanwhile=self._stay_in_touch)
         self._answers: queue.SimpleQueue[tuple[Header, bytes]] = queue.SimpleQueue()
         self._telling = AgentTelling(places, self._launcher, self._outbox)
         self._commands = Commands(
@@ -69,6 +71,10 @@ class Agent:
         self._strangers: list[AgentConnection] = []
         self._selector = selectors.DefaultSelector()
         self._ending: StopSequence | None = None
+        self._awaited = False
+        """A launcher has come since the tasks were ended, or is about to."""
+        self._later: deque[tuple[AgentConnection, Header, bytes]] = deque()
+        """What was said while something took long."""
         self._terminated = False
         self._closed = False
         self._fresh_at = float("-inf")
@@ -85,11 +91,15 @@ class Agent:
             self._turn(listener)
             if self._ending is None or self._launcher.running:
                 continue
-            if self._terminated or self._lease.over(seconds_since_boot()):
+            if self._terminated or not self._awaited or self._lease.over(seconds_since_boot()):
                 break
         self._leave(listener)
 
     def _turn(self, listener: socket.socket) -> None:
+        while self._later:
+            connection, header, payload = self._later.popleft()
+            if connection is self._connection:
+                self._carefully(connection, [(header, payload)])
         for key, events in self._selector.select(TICK_SECONDS):
             if key.data == "listener":
                 self._accept(listener)
@@ -114,8 +124,22 @@ class Agent:
         self._selector.register(stranger, selectors.EVENT_READ)
 
     def _take(self, connection: AgentConnection) -> None:
+        self._carefully(connection, connection.receive())
+
+    def _stay_in_touch(self) -> None:
+        """Answers heartbeats while something takes long; everything else has to wait."""
+        connection = self._connection
+        if connection is None or connection.ended:
+            return
+        frames = connection.receive()
+        self._carefully(connection, [frame for frame in frames if frame[0].get("do") == "heartbeat"])
+        self._later += [(connection, *frame) for frame in frames if frame[0].get("do") != "heartbeat"]
+        connection.flush()
+
+    def _carefully(self, connection: AgentConnection, frames: list[tuple[Header, bytes]]) -> None:
+        """Does what frames say; ends a connection where they make no sense."""
         try:
-            for header, payload in connection.receive():
+            for header, payload in frames:
                 if connection is self._connection:
                     self._obey(header, payload)
                 elif header.get("do") == "hello" and not connection.ended:
@@ -134,6 +158,7 @@ class Agent:
             connection.ended = True
             return
         self._strangers.remove(connection)
+        self._awaited = self._ending is not None
         if self._connection is not None:
             self._drop(self._connection)
         self._connection = connection
@@ -158,7 +183,8 @@ class Agent:
 
     def _begin_anew(self, now: float) -> None:
         """A launcher that knows of nothing before gets an agent that knows of nothing either."""
-        self._instance, self._received, self._ending = uuid.uuid4().hex, 0, None
+        self._instance, self._received = uuid.uuid4().hex, 0
+        self._ending, self._awaited = None, False
         self._outbox.clear()
         self._lease = Lease(FIRST_WORD_SECONDS, now)
         self._places.unsent.unlink(missing_ok=True)
@@ -166,6 +192,7 @@ class Agent:
     def _obey(self, header: Header, payload: bytes) -> None:
         now = seconds_since_boot()
         do = header.get("do")
+        self._awaited |= self._ending is not None
         self._lease.heard(float(header.get("echo") or now), now)
         number = header.get("number")
         if number is not None and number <= self._received:
@@ -274,7 +301,7 @@ class Agent:
             return
         self._instance, self._received = state["instance"], state["received"]
         self._outbox.restore(data[len(encode(state)) :])
-        self._ending = StopSequence((), seconds_since_boot(), 0.0)
+        self._ending, self._awaited = StopSequence((), seconds_since_boot(), 0.0), True
 
 
 def with_package(environ: Mapping[str, str], package: Path) -> dict[str, str]:

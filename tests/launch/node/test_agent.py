@@ -260,6 +260,22 @@ def test_close_ends_everything_and_removes_the_run(host: Host) -> None:
     assert (host.root / "packages").is_dir()
 
 
+def test_heartbeats_are_answered_while_a_stuck_parent_is_ended(host: Host) -> None:
+    connection, _ = host.welcomed()
+    submit(connection, 1, plan(host, {WORKER: python(STUBBORN)}))
+    until_output(connection, WORKER, "up")
+    (pid,) = [header["pid"] for header, _ in connection.frames if header.get("event") == "started"]
+    task = read_entry(pid)
+    assert task is not None
+    os.kill(task.parent, signal.SIGSTOP)
+    connection.send({"do": "close", "number": 2})
+    first, _ = connection.event("alive", received=2)
+    connection.until(lambda h: h.get("event") == "alive" and h["clock"] > first["clock"] + 1)
+    os.kill(task.parent, signal.SIGCONT)
+    connection.event("closed")
+    wait_until(lambda: not host.run_dir.exists(), "the run directory is removed")
+
+
 def test_tasks_inherit_nothing_of_the_connection(host: Host) -> None:
     connection, _ = host.welcomed()
     show = "import os; print(sorted(os.listdir('/proc/self/fd')), os.getppid() != 1, os.read(0, 1))"
