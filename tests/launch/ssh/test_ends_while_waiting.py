@@ -14,7 +14,7 @@ from orchestrator.errors import Abandoned
 from orchestrator.launch.process_tree import processes_of_run
 from tests.launch.contract.backends import ssh_launcher
 from tests.launch.local_runs import CHIEF, Watch, python, wait_until
-from tests.launch.ssh.test_lost_hosts import Network, make_job, run_dir_on
+from tests.launch.ssh.test_lost_hosts import Network, make_job, run_dir_on, words_of
 
 
 def after(looks: int) -> Callable[[], bool]:
@@ -37,7 +37,8 @@ def test_a_host_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
             made.plan(job, 0)
     finally:
         made.close()
-    assert not [c for c in psutil.Process().children() if c.cmdline()[:1] == ["sleep"]]
+    children = psutil.Process().children()
+    assert not [child for child in children if words_of(child.pid)[:1] == ["sleep"]]
     runs = tmp_path / "root" / "runs"
     wait_until(lambda: not any(any(processes_of_run(place)) for place in runs.glob("*")), "the end of h1")
 

@@ -227,10 +227,11 @@ def test_a_host_that_is_back_too_late_says_how_its_tasks_ended(tmp_path: Path) -
 
 
 def _tasks_in(place: Path) -> list[Any]:
-    return [entry for entry in processes_of_run(place) if "program.py" in " ".join(_words(entry.pid))]
+    return [entry for entry in processes_of_run(place) if "program.py" in " ".join(words_of(entry.pid))]
 
 
-def _words(pid: int) -> list[str]:
+def words_of(pid: int) -> list[str]:
+    """The command line of a process; none of one that has ended."""
     try:
         return psutil.Process(pid).cmdline()
     except psutil.Error:
