@@ -121,10 +121,11 @@ class TerminalDisplay(PlainDisplay):
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Keeps the live view on the screen, and takes it away at the end."""
+        """Keeps the live view on the screen from the first progress on, and takes it away at the end.
+
+        Before that somebody may still be asked for a password, on the bare terminal.
+        """
         self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
-        with contextlib.suppress(OSError):
-            self._live.start()
         try:
             yield
         finally:
@@ -145,6 +146,7 @@ class TerminalDisplay(PlainDisplay):
         """Redraws the view."""
         if self._live is not None:
             with contextlib.suppress(OSError, ValueError):
+                self._live.start()
                 self._live.update(self._view(snapshot), refresh=True)
 
     def _view(self, snapshot: Snapshot) -> RenderableType:

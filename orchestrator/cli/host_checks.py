@@ -6,6 +6,7 @@ import ast
 import importlib.metadata
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from orchestrator.cli.job_options import ResolvedJob
 from orchestrator.cluster.config import DEFAULT_EXPERIMENT
 from orchestrator.launch.job import Job
 from orchestrator.launch.python_command import parse_python_command
-from orchestrator.launch.ssh.host_comparison import COLUMNS, Comparison, compare, needs_by_host
+from orchestrator.launch.ssh.host_comparison import COLUMNS, NOTHING, Comparison, compare, needs_by_host
 from orchestrator.launch.ssh.host_survey import survey
 from orchestrator.launch.ssh.launcher import SshLauncher
 
@@ -41,7 +42,11 @@ def compare_hosts(resolved: ResolvedJob) -> Comparison:
         launcher.close()
     needs = needs_by_host(job, visit.placed)
     in_python = job.is_experiment or parse_python_command(job.command) is not None
-    return compare(job, answers, needs, tensorflow=in_python)
+    found = compare(job, answers, needs, tensorflow=in_python)
+    if not visit.unplaced:
+        return found
+    rows = tuple((host, NOTHING, *rest) for host, _, *rest in found.rows)
+    return replace(found, rows=rows, problems=(visit.unplaced, *found.problems))
 
 
 def show(console: Console, found: Comparison, *, quiet: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from orchestrator.cli.job_options import ResolvedJob
@@ -11,13 +12,17 @@ from orchestrator.launch.job import Job
 from orchestrator.launch.restart import Action, scope
 from orchestrator.launch.snapshot import RunPhase, Snapshot, TaskView
 from orchestrator.launch.summary import format_metrics, format_seconds, shown_path
+from orchestrator.launch.tensorboard import Tensorboard
 
 _LABEL = 8
+_WIDTH = 80
+MOST_PORTS = 12
+"""So many are named in the header."""
 MOST_TASKS = 12
 """So many tasks have a line of their own; of more, those with something to tell."""
 
 
-def header(resolved: ResolvedJob) -> Iterator[str]:
+def header(resolved: ResolvedJob, board: Tensorboard | None = None) -> Iterator[str]:
     """What is about to run, and where it leaves things."""
     job = resolved.job
     yield f"{job.name}: {_counts(job)}"
@@ -28,6 +33,8 @@ def header(resolved: ResolvedJob) -> Iterator[str]:
     yield _line("hangs", hang_rule(job))
     yield _line("run", shown_path(str(job.run_dir)))
     yield _line("model", shown_path(job.model_dir))
+    if board is not None:
+        yield _line("board", f"TensorBoard at {board.url}, open to {board.audience}")
     for note in resolved.notes:
         yield note_line(note)
 
@@ -71,16 +78,29 @@ def hang_rule(job: Job) -> str:
 
 
 def ports_line(addresses: Sequence[str], *, isolated: bool = False) -> str:
-    """Which ports are open to whom."""
+    """Which ports are open to whom; on several lines where it takes them."""
     if not addresses:
         return _line("ports", "none")
-    ports = ", ".join(address.rsplit(":", 1)[-1] for address in addresses)
-    if isolated:
-        return _line("ports", f"{ports}: in a private network, open to the tasks alone")
     hosts = {address.rsplit(":", 1)[0] for address in addresses}
-    if hosts <= {"localhost", "127.0.0.1"} or len(hosts) < 2:
-        return _line("ports", f"{ports}: on every interface, open to anybody")
-    return _line("ports", f"{', '.join(addresses)}: open to anybody who reaches these hosts")
+    scattered = len(hosts) > 1 and not hosts <= {"localhost", "127.0.0.1"}
+    shown = [address if scattered else address.rsplit(":", 1)[-1] for address in addresses[:MOST_PORTS]]
+    if len(addresses) > MOST_PORTS:
+        shown.append(f"and {len(addresses) - MOST_PORTS} more (in plan.json)")
+    if isolated:
+        whom = "in a private network, open to the tasks alone"
+    elif scattered:
+        whom = "open to anybody who reaches these hosts"
+    else:
+        whom = "on every interface, open to anybody"
+    label = _line("ports", "")
+    return textwrap.fill(
+        f"{', '.join(shown)}: {whom}",
+        width=_WIDTH,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def task_line(view: TaskView, width: int) -> str:

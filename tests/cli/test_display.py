@@ -87,6 +87,15 @@ def test_the_terminal_keeps_a_line_a_task_and_a_bar() -> None:
     assert "chief-0     | a line of the log" in shown
 
 
+def test_the_terminal_is_left_as_it_is_until_there_is_progress() -> None:
+    made, stream = console(True)
+    display = TerminalDisplay(made, TASKS)
+    with display.open():
+        assert stream.getvalue() == "", "ssh may ask for a password there"
+        display.progress(snapshot(40))
+        assert "chief-0" in stream.getvalue()
+
+
 def test_lines_fit_a_narrow_terminal() -> None:
     made, stream = console(True, width=30)
     display = TerminalDisplay(made, TASKS)

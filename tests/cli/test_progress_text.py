@@ -94,6 +94,13 @@ def test_open_ports_are_named() -> None:
     assert ports_line(("a:1", "a:22")) == "  ports     1, 22: on every interface, open to anybody"
     assert ports_line(("a:1", "b:22")) == "  ports     a:1, b:22: open to anybody who reaches these hosts"
     assert len(ports_line(["127.0.0.1:65535"] * 3)) <= 80
+    assert ports_line(("10.77.0.11:41111", "10.77.0.12:42222", "10.77.0.13:43333")).splitlines() == [
+        "  ports     10.77.0.11:41111, 10.77.0.12:42222, 10.77.0.13:43333: open to",
+        "            anybody who reaches these hosts",
+    ]
+    many = ports_line([f"node-{number}.lab:40000" for number in range(100)]).splitlines()
+    assert max(map(len, many)) <= 80
+    assert "and 88 more (in plan.json): open to anybody" in " ".join(line.strip() for line in many)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ class Visit:
     placed: Mapping[TaskId, str]
     """The host of each task."""
     ask: Ask
+    unplaced: str = ""
+    """Why tasks cannot be placed on hosts."""
 
 
 @dataclass(frozen=True)

@@ -122,8 +122,11 @@ class SshLauncher:
         failures = self._hosts.connect(names, ask=somebody_to_ask())
         usable = [name for name in names if name not in failures]
         addresses = {name: self._addresses[name] for name in names}
-        placed = place(job, self._capacities(usable)) if not failures else {}
-        return Visit(addresses, failures, placed, self._hosts.ask)
+        try:
+            placed, unplaced = {} if failures else place(job, self._capacities(usable)), ""
+        except ConfigError as error:
+            placed, unplaced = {}, str(error)
+        return Visit(addresses, failures, placed, self._hosts.ask, unplaced)
 
     def prepare(self, job: Job) -> None:
         """As `Launcher.prepare`, on every host that reads data, one after the other: they may share it."""

@@ -40,11 +40,15 @@ class Host:
     """As CUDA_VISIBLE_DEVICES names them."""
     environ: Mapping[str, str] = field(default_factory=dict)
     """What tasks inherit there."""
+    asked: bool = True
+    """Whether all this is from the host itself."""
 
 
 def placeholder(name: str, address: str, python: str) -> Host:
     """A host that nobody has asked anything, for plans that are only shown."""
-    return Host(name, address, python, f"<run directory on {name}>", f"<code directory on {name}>")
+    return Host(
+        name, address, python, f"<run directory on {name}>", f"<code directory on {name}>", asked=False
+    )
 
 
 def make_ssh_plan(
@@ -101,7 +105,10 @@ def _start(
     selected = of_parent.get(VISIBLE_GPUS)
     hidden = selected is not None and (not selected.strip() or selected.strip().startswith("-1"))
     parent = ParentFacts(sys.executable, of_parent, bool(host.gpus) and not hidden, code_dir)
-    return choose(wanted_method(job), own, environ, parent)
+    method, why = choose(wanted_method(job), own, environ, parent)
+    if method is StartMethod.FORK and wanted_method(job) is None and not host.asked:
+        why = "unless the host has a GPU; TensorFlow is imported once for all tasks there"
+    return method, why
 
 
 def job_on(job: Job, host: Host, code_dir: Path) -> Job:

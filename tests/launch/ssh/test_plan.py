@@ -12,7 +12,15 @@ from orchestrator.cluster.task import TaskType
 from orchestrator.errors import ConfigError
 from orchestrator.launch.job import Job, LaunchPlan, StartMethod, StrategyKind, TaskRequest
 from orchestrator.launch.node.job_wire import decode_plan, encode_plan
-from orchestrator.launch.ssh.plan import KEEPALIVE, Host, command_on, is_loopback, make_ssh_plan, plan_on
+from orchestrator.launch.ssh.plan import (
+    KEEPALIVE,
+    Host,
+    command_on,
+    is_loopback,
+    make_ssh_plan,
+    placeholder,
+    plan_on,
+)
 from tests.launch.jobs import task
 
 CHIEF, WORKER, EVALUATOR = task("chief-0"), task("worker-0"), task("evaluator-0")
@@ -120,6 +128,12 @@ def test_tasks_are_forked_where_their_host_has_no_gpu() -> None:
     hidden = plan_of(job(env={"CUDA_VISIBLE_DEVICES": "-1"}), others=replace(H2, gpus=()))
     assert hidden.task(WORKER).start_method is StartMethod.FORK
     assert plan_of(job(("bash", "x"))).task(CHIEF).start_method is StartMethod.EXEC
+
+
+def test_of_a_host_that_nobody_asked_nothing_is_said() -> None:
+    unknown = placeholder("h1", "10.0.0.1", "python3")
+    assert plan_of(job(), chief=unknown).task(CHIEF).why.startswith("unless the host has a GPU")
+    assert "GPU" not in plan_of(job(("bash", "x")), chief=unknown).task(CHIEF).why
 
 
 def test_nothing_of_the_launchers_environment_goes_along(monkeypatch: pytest.MonkeyPatch) -> None:
