@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.cli import machine_checks as machine
+from orchestrator.cli import tensorboard_side_car
 from orchestrator.cli.arguments import (
     ConfigArgument,
     DataDirOption,
@@ -69,6 +70,7 @@ def findings(resolved: ResolvedJob, options: JobOptions) -> Iterator[Finding]:
     yield Finding("file", True, f"{options.config}: {count}, {resolved.config.launcher} launcher")
     for note in resolved.notes:
         yield Finding("note", True, note)
+    yield from tensorboard_side_car.check(resolved)
     if resolved.config.launcher == "ssh":
         yield _run_dir(resolved)  # all else is asked of the hosts
         return

@@ -64,8 +64,9 @@ def logs(
 
 
 def log_names(run_dir: RunDir, state: RunState) -> list[str]:
-    """The logs there are: the preparation's, then one a task (also before it wrote anything)."""
-    others = [path for path in (run_dir.preparation_log, run_dir.warm_parent_log) if _has_text(path)]
+    """The logs there are: of what ran before and beside the tasks, then one a task (also an empty one)."""
+    paths = (run_dir.preparation_log, run_dir.warm_parent_log, run_dir.tensorboard_log)
+    others = [path for path in paths if _has_text(path)]
     return [*(path.stem for path in others), *map(str, sorted(map(TaskId.parse, state.tasks)))]
 
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.cli import progress_text
+from orchestrator.cli import progress_text, tensorboard_side_car
 from orchestrator.cli.arguments import (
     ConfigArgument,
     DataDirOption,
@@ -95,6 +95,7 @@ def as_plain(resolved: ResolvedJob, plan: LaunchPlan) -> dict[str, Any]:
         "hang_rule": progress_text.hang_rule(job),
         "prepare_command": list(job.prepare_command) if job.prepare_command else None,
         "experiment": job.masker().plain(resolved.experiment),
+        "tensorboard": next((finding.text for finding in tensorboard_side_car.check(resolved)), None),
         "notes": [*resolved.notes, *plan.notes, _last_note(plan)],
     }
 
@@ -143,6 +144,8 @@ def _header(resolved: ResolvedJob, plan: LaunchPlan) -> Iterator[Text]:
     yield _line("data dir", job.data_dir or "the default of TensorFlow Datasets")
     if job.prepare_command:
         yield _line("first, once", shlex.join(job.prepare_command))
+    for finding in tensorboard_side_car.check(resolved):
+        yield _line(finding.name, finding.text)
 
 
 def _task(task: TaskPlan, shared: Mapping[str, str], show_command: bool) -> Iterator[Text]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from orchestrator.cli import progress_text
+from orchestrator.cli import progress_text, tensorboard_side_car
 from orchestrator.cli.arguments import (
     ConfigArgument,
     DataDirOption,
@@ -103,18 +103,20 @@ def carry_out(resolved: ResolvedJob, console: Console, injections: Sequence[Inje
     fault_injection.check(injections, job)
     tasks = [TaskId(kind, i) for kind, request in job.tasks.items() for i in range(request.replicas)]
     display = make_display(console, tasks)
+    board = tensorboard_side_car.wanted(resolved)
     if resolved.config.launcher != "ssh":  # whose hosts make it: this machine may not see their disk
         _make_model_dir(job)
     with held_model_dir(job) as (heartbeat, notes):
         _make_run_dir(resolved)
-        lines = [*progress_text.header(resolved), *(progress_text.note_line(note) for note in notes)]
+        lines = [*progress_text.header(resolved, board), *(progress_text.note_line(note) for note in notes)]
         for number, line in enumerate(lines):
             display.say(line, "bold" if number == 0 else "")
         launcher = make_launcher(resolved.config.launcher, job.run_dir)
         launcher = InjectingLauncher(launcher, injections) if injections else launcher
-        supervisor = Supervisor(launcher, job, observer=display, heartbeat=heartbeat)
-        with stop_signals(supervisor), display.open():
-            result = supervisor.run()
+        with tensorboard_side_car.beside(board, resolved, heartbeat) as beat:
+            supervisor = Supervisor(launcher, job, observer=display, heartbeat=beat)
+            with stop_signals(supervisor), display.open():
+                result = supervisor.run()
     _conclude(resolved, result, display)
     return result.exit_code
 

@@ -19,6 +19,7 @@ from orchestrator.cluster.run_config_section import RunConfigSection
 from orchestrator.cluster.run_policy_section import RunPolicySection
 from orchestrator.cluster.section import Environment, NullIsEmpty, Section, Size
 from orchestrator.cluster.task import TaskType
+from orchestrator.cluster.tensorboard_section import OptionalTensorboard
 from orchestrator.cluster.warm_start_section import WarmStartSection
 
 DEFAULT_EXPERIMENT = "orchestrator.experiments.digits:experiment"
@@ -226,6 +227,9 @@ class ClusterConfig(Section):
     )
     logs: Annotated[LogSection, NullIsEmpty] = Field(
         default_factory=LogSection, description="The logs of tasks."
+    )
+    tensorboard: OptionalTensorboard = Field(
+        default=None, description="TensorBoard beside the job, on the machine of the launcher."
     )
     promote_worker_to_chief: bool = Field(
         default=False, description="Worker 0 becomes the chief, for a file that declares workers alone."

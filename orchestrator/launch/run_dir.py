@@ -83,6 +83,10 @@ class RunDir:
     def warm_parent_log(self) -> Path:
         return self.logs / "warm-parent.log"
 
+    @property
+    def tensorboard_log(self) -> Path:
+        return self.logs / "tensorboard.log"
+
     def records(self, task: TaskId) -> TaskRecords:
         """The records of one task."""
         return TaskRecords.of(self.path, task)
