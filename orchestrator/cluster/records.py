@@ -71,6 +71,8 @@ class ProgressRecord:
     """Step of the newest checkpoint that this task knows to be complete."""
     stopped: bool = False
     """The task ended because it was asked to, before `max_steps`."""
+    stopped_with_peer: bool = False
+    """It was another task that was asked; this one steps together with it."""
     batches: int | None = None
     """Batches of the evaluation under way: they count as progress where no step is taken."""
 

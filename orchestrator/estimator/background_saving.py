@@ -50,7 +50,6 @@ class BackgroundCheckpointSaver(CheckpointSaver):
     def after_create_session(self, session: v1.Session, coord: Any) -> None:
         if self._writer is not None:
             self._complete(session)
-            remove_unfinished(self._save_path)
             self._writer.open(session)
         super().after_create_session(session, coord)
 
@@ -106,7 +105,7 @@ class BackgroundCheckpointSaver(CheckpointSaver):
         step, self._pending = self._pending, None
         if step is None or self._writer is None:
             return False
-        with self._while_saving(step):
+        with self.while_saving(step):
             self._writer.wait()
         self._summary_writer.add_session_log(
             v1.SessionLog(status=v1.SessionLog.CHECKPOINT, checkpoint_path=self._save_path), step
@@ -129,13 +128,6 @@ def reason_against(saved: SavedTensors) -> str | None:
         if tensor.dtype in (tf.variant, tf.resource):
             return f"'{name.decode()}' is a {tensor.dtype.name}, which cannot be copied out of the session"
     return None
-
-
-def remove_unfinished(save_path: str) -> None:
-    """Removes what a killed process had begun to write."""
-    for ending in ("data-*.tempstate*", "index.tempstate*", "meta.unfinished"):
-        for path in tf.io.gfile.glob(f"{save_path}-*.{ending}"):
-            tf.io.gfile.remove(path)
 
 
 @contextlib.contextmanager

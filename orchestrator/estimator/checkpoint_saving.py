@@ -51,7 +51,7 @@ class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
         )
         self._position = position
         self._trigger = trigger
-        self._while_saving = while_saving
+        self.while_saving = while_saving
         self._others_step = others_step
         self._faster_saver: Any = None
 
@@ -59,6 +59,7 @@ class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
         return self._trigger.wake()
 
     def after_create_session(self, session: v1.Session, coord: Any) -> None:
+        remove_unfinished(self._save_path)
         checkpoints.recover_kept(super()._get_saver(), self._checkpoint_dir)
         super().after_create_session(session, coord)
         self._trigger.fire(self._position.step, self._position.clock())
@@ -91,7 +92,7 @@ class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
         return StepPinnedSaver(self._faster_saver) if self._others_step else self._faster_saver
 
     def _save(self, session: v1.Session, step: int) -> bool:
-        with self._while_saving(step):
+        with self.while_saving(step):
             return bool(super()._save(session, step))
 
 
@@ -122,6 +123,15 @@ class AgreedCheckpointSaver(CheckpointSaver):
         if self._scratch:
             v1.summary.FileWriterCache.get(self._checkpoint_dir).close()
             shutil.rmtree(self._checkpoint_dir, ignore_errors=True)
+
+
+def remove_unfinished(save_path: str) -> None:
+    """Removes what a killed process had begun to write."""
+    for ending in (".data-*.tempstate*", ".index.tempstate*", ".meta.unfinished"):
+        for path in tf.io.gfile.glob(f"{save_path}-*{ending}"):
+            tf.io.gfile.remove(path)
+    for path in tf.io.gfile.glob(f"{save_path}-*_temp"):  # parts of what several tasks write
+        tf.io.gfile.rmtree(path)
 
 
 def scratch_directory(environment: TaskEnvironment | None) -> str:

@@ -91,5 +91,5 @@ class AgreedStop(v1.train.SessionRunHook):
     def after_run(self, run_context: Any, run_values: Any) -> None:
         self._position.ballot = Ballot.of(run_values.results)
         if self._position.ballot.stop:
-            self._request.set()
+            self._request.agree()
             run_context.request_stop()

@@ -172,4 +172,5 @@ def _savers(parts: TrainingParts, given: list[Hook], position_saving: list[Any])
 def _saving(parts: TrainingParts, step: int) -> Any:
     with parts.reporter.during(Phase.SAVING):
         yield
-        parts.reporter.update(checkpoint_step=int(step))
+        if parts.is_chief:  # the others only write what is thrown away
+            parts.reporter.update(checkpoint_step=int(step))

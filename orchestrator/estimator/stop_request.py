@@ -18,9 +18,16 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._set = False
+        self.of_peer = False
+        """It reached another task, and this one has agreed to it."""
 
     def set(self) -> None:
         """Asks; asking again changes nothing."""
+        self._set = True
+
+    def agree(self) -> None:
+        """Joins in a request that another task has voted for."""
+        self.of_peer = not self._set
         self._set = True
 
     def is_set(self) -> bool:
@@ -29,7 +36,7 @@ class StopRequest:
 
     def clear(self) -> None:
         """Forgets the request (for the next training in the same process)."""
-        self._set = False
+        self._set = self.of_peer = False
 
     def wait(self, seconds: float, poll_seconds: float = 0.1) -> bool:
         """Sleeps until the request or the time limit; returns whether it was requested."""

@@ -47,7 +47,7 @@ def train(model: Model, input_fn: Callable[..., Any], request: TrainingRequest) 
     """
     config, strategy = model.config, model.config.train_distribute
     reporter = reporter_of(config.task_environment)
-    reporter.update(phase=Phase.STARTING, max_steps=request.max_steps, stopped=False)
+    reporter.update(phase=Phase.STARTING, max_steps=request.max_steps, stopped=False, stopped_with_peer=False)
     if is_chief(strategy, config) and checkpoints.newest(model.model_dir) is None:
         verify_warm_start(model)
     if config.save_input_state:
@@ -259,7 +259,9 @@ class TrainingLoop:
         self.found_no_batch = self._ran == 0 and session.input_ended
         reached = self._max_steps is not None and step >= self._max_steps
         stopped = self._stop.is_set() and not reached and not session.input_ended
-        self._reporter.update(step=step, loss=_scalar(self._position.loss), stopped=stopped)
+        with_peer = stopped and self._stop.of_peer
+        loss = _scalar(self._position.loss)
+        self._reporter.update(step=step, loss=loss, stopped=stopped, stopped_with_peer=with_peer)
         if stopped:
             log.info("Stopped on request at step %d.", step)
 

@@ -31,6 +31,7 @@ def task_end(row: TaskRow, run_dir: RunDir, oom: OomEvidence = OomEvidence.NONE)
         reason_kind=FailureKind.HOST_LOST if lost and not row.end_reason else row.end_kind,
         host=row.plan.host,
         oom=oom,
+        with_peer=row.progress is not None and row.progress.stopped_with_peer,
     )
 
 

@@ -101,6 +101,8 @@ class TaskEnd:
     host: str = ""
     oom: OomEvidence = OomEvidence.NONE
     """The part of the kernel's out-of-memory killer in it."""
+    with_peer: bool = False
+    """It stopped at the step at which a peer was asked to."""
     label: str = ""
     """What it is called where it is none of the job's tasks (the preparation of the data)."""
 
@@ -134,6 +136,8 @@ class TaskEnd:
         """Its end reads like the loss of a peer."""
         if self.reason is not None:
             return False
+        if self.with_peer and self.stopped_itself:
+            return True
         number = self.exit.signal if self.exit is not None else None
         if number is not None and number != signal.SIGABRT:
             return False

@@ -72,10 +72,19 @@ def progress(
     phase: Phase = Phase.STEPPING,
     rate: float | None = None,
     loss: float | None = None,
+    stopped_with_peer: bool = False,
 ) -> Action:
     """The task writes a progress record."""
     record = ProgressRecord(
-        phase, 0.0, step, max_steps=max_steps, checkpoint_step=checkpoint, steps_per_second=rate, loss=loss
+        phase,
+        0.0,
+        step,
+        max_steps=max_steps,
+        checkpoint_step=checkpoint,
+        steps_per_second=rate,
+        loss=loss,
+        stopped=stopped_with_peer,
+        stopped_with_peer=stopped_with_peer,
     )
     return Action(at, record)
 

@@ -217,14 +217,19 @@ def test_parameter_servers_write_themselves() -> None:
     assert "parameter servers" in str(background_saving.reason_against(saved))
 
 
-def test_what_a_killed_process_has_begun_is_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside_training", [True, False])
+def test_what_a_killed_process_has_begun_is_removed(tmp_path: Path, beside_training: bool) -> None:
+    parts = tmp_path / "model.ckpt-7_temp"
+    parts.mkdir()
     left_over = [
-        tmp_path / f"model.ckpt-7.{e}" for e in ("data-00000-of-00001.tempstate12", "meta.unfinished")
+        parts / "part-00000-of-00001.data-00000-of-00001.tempstate12",
+        tmp_path / "model.ckpt-7.data-00000-of-00001.tempstate12",
+        tmp_path / "model.ckpt-7.meta.unfinished",
     ]
     for path in left_over:
         path.touch()
-    trained(tmp_path, True)
-    assert not any(path.exists() for path in left_over)
+    trained(tmp_path, beside_training)
+    assert not any(path.exists() for path in [parts, *left_over])
 
 
 PROGRAM = """

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
+from orchestrator.cluster.records import Phase
 from orchestrator.estimator import strategies
 from orchestrator.estimator.agreement import Agreement
+from orchestrator.estimator.checkpoint_saving import CheckpointSaver
 from orchestrator.estimator.graph import TrainingGraph, build_training_graph
 from orchestrator.estimator.model import Model
 from orchestrator.estimator.position import Position, SleepingHook, sees_every_step
@@ -96,6 +98,18 @@ def test_tasks_that_step_together_vote_and_run_the_same_operations(tmp_path: Pat
     assert "AgreedCheckpointSaver" in found
     assert "SummaryWriting" in found
     assert ("OfTheChief" in found) == is_chief
+
+
+@pytest.mark.parametrize(("is_chief", "known"), [(True, 7), (False, None)])
+def test_only_a_checkpoint_of_the_chief_is_reported(
+    tmp_path: Path, is_chief: bool, known: int | None
+) -> None:
+    given = parts(tmp_path, is_chief=is_chief, together=True)
+    with given.graph.entered():
+        saver = next(hook for hook in training_hooks(given) if isinstance(hook, CheckpointSaver))
+    with saver.while_saving(7):
+        assert given.reporter.record.phase is Phase.SAVING
+    assert given.reporter.record.checkpoint_step == known
 
 
 def test_the_master_leaves_summaries_to_a_worker(tmp_path: Path) -> None:

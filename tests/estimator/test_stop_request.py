@@ -16,6 +16,16 @@ def test_asking_twice_is_asking_once_and_clearing_forgets() -> None:
     assert not request.is_set()
 
 
+def test_it_is_known_whether_the_request_reached_this_task_or_a_peer() -> None:
+    own, agreed = StopRequest(), StopRequest()
+    own.set()
+    own.agree()
+    agreed.agree()
+    assert [(request.is_set(), request.of_peer) for request in (own, agreed)] == [(True, False), (True, True)]
+    agreed.clear()
+    assert not agreed.of_peer
+
+
 def test_waiting_ends_with_the_request_or_with_the_time() -> None:
     request = StopRequest()
     assert request.wait(0.0) is False

@@ -119,6 +119,13 @@ def test_among_victims_alone_the_earliest_is_named() -> None:
     assert blamed(ended("worker-0", at=4, error="AbortedError"), first) == "worker-1"
 
 
+def test_of_tasks_that_stop_together_the_one_that_was_asked_is_named() -> None:
+    agreed = dataclasses.replace(ended("chief-0", 143, at=10.0), with_peer=True)
+    assert blamed(agreed, ended("worker-0", 143, at=11.0)) == "worker-0"
+    killed = dataclasses.replace(ended("chief-0", 137, at=10.0, signal=9), with_peer=True)
+    assert blamed(killed, ended("worker-0", 143, at=11.0)) == "chief-0"
+
+
 def test_the_evaluator_is_blamed_last() -> None:
     assert blamed(ended("evaluator-0", at=1), ended("worker-0", at=5)) == "worker-0"
     assert blamed(ended("evaluator-0", at=1), ended("worker-0", 0, at=5)) == "evaluator-0"

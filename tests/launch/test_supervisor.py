@@ -728,6 +728,18 @@ def test_a_port_taken_before_a_restart_in_place_restarts_the_attempt(tmp_path: P
 # Records
 
 
+def test_a_task_that_stops_along_with_a_preempted_peer_is_not_blamed(tmp_path: Path) -> None:
+    steps = [progress(1, 0, max_steps=100), progress(5, 60, checkpoint=60, max_steps=100)]
+    agrees = TaskScript.of(
+        *steps, progress(6, 60, checkpoint=60, phase=Phase.DONE, stopped_with_peer=True), ends(6.2, 143)
+    )
+    preempted = TaskScript.of(*steps, ends(8, 143))
+    run = sync_run(tmp_path, chief_0=[agrees, RESUMES], worker_0=[preempted, RESUMES])
+    assert run.result().exit_code == 0
+    (text,) = run.observer.texts(EventKind.ATTEMPT_RESTARTING)
+    assert text.startswith("worker-0 ended with SIGTERM (exit code 143)")
+
+
 def test_events_tell_the_story_and_files_agree(tmp_path: Path) -> None:
     run = ps_run(tmp_path, worker_0=[KILLED_AFTER_CHECKPOINT, RESUMES])
     run.result()
