@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import urllib.request
 from contextlib import suppress
@@ -24,8 +25,11 @@ BROKEN = "raise SystemExit('broken')"
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
+    """None that the kernel gives to others: it is used much later than it is looked for."""
+    for port in random.sample(range(15000, 20000), 200):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("200 ports are taken")
 
 
 def launch(folder: Path, program: str, *command: str) -> tuple[Launched, int]:
