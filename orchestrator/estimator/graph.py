@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument
+from orchestrator.estimator.element_reading import is_quick_in_place
 from orchestrator.estimator.in_graph_loop import InGraphLoop, Repetition, StepRecorder
 from orchestrator.estimator.input_source import InputSource, read_input, read_inputs
 from orchestrator.estimator.loss_summary import LOSS, add_loss_summary
@@ -136,7 +137,8 @@ def build_training_graph(model: Model, input_fn: Callable[..., Any], device_fn: 
     graph = tf.Graph()
     with entered(graph, device_fn=device_fn):
         start_graph(model)
-        source = read_input(model.call_input_fn(input_fn, ModeKeys.TRAIN), input_fn)
+        in_place = is_quick_in_place(model.config.master)
+        source = read_input(model.call_input_fn(input_fn, ModeKeys.TRAIN), input_fn, in_place)
         recorder = StepRecorder()
         with recorder.recording():
             spec = model.call_model_fn(source.features, source.labels, ModeKeys.TRAIN)
@@ -179,8 +181,11 @@ def build_evaluation_graph(
     with entered(graph):
         start_graph(model)
         results = [model.call_input_fn(input_fn, ModeKeys.EVAL) for input_fn in input_fns]
-        one = len(input_fns) == 1
-        sources = [read_input(results[0], input_fns[0])] if one else read_inputs(results, input_fns)
+        if len(input_fns) == 1:
+            in_place = is_quick_in_place(model.config.evaluation_master)
+            sources = [read_input(results[0], input_fns[0], in_place)]
+        else:
+            sources = read_inputs(results, input_fns)
         spec = model.call_model_fn(sources[0].features, sources[0].labels, ModeKeys.EVAL)
         pairs = with_loss_metric(spec.eval_metric_ops, lambda: v1.metrics.mean(spec.loss))
         update, values = split_metrics(pairs, lambda op: op)

@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument, InvalidType
+from orchestrator.estimator.element_reading import READING_OPERATIONS, reader
 from orchestrator.estimator.signatures import describe
 
 
@@ -76,12 +77,13 @@ def split_features_and_labels(value: Any, input_fn: Any) -> tuple[Any, Any]:
     return value, None
 
 
-def read_input(result: Any, input_fn: Any) -> InputSource:
+def read_input(result: Any, input_fn: Any, in_place: bool = False) -> InputSource:
     """Turns what `input_fn` returned into an InputSource.
 
-    A Dataset gets an initializable iterator; an Iterator is used as it is and
-    initialised where it can be; tensors are taken as they are. Raises
-    InvalidArgument for None and for tuples of another length than two.
+    A Dataset gets an initializable iterator (`in_place`: see `element_reading.py`);
+    an Iterator is used as it is and initialised where it can be; tensors are
+    taken as they are. Raises InvalidArgument for None and for tuples of another
+    length than two.
     """
     if result is None:
         raise InvalidArgument(
@@ -89,7 +91,8 @@ def read_input(result: Any, input_fn: Any) -> InputSource:
         )
     if isinstance(result, (tf.compat.v1.data.Dataset, tf.compat.v2.data.Dataset)):
         iterator = tf.compat.v1.data.make_initializable_iterator(result)
-        source = read_iterator(iterator, [IteratorInitializerHook(iterator.initializer)], input_fn)
+        hooks = [IteratorInitializerHook(iterator.initializer)]
+        source = read_iterator(iterator, hooks, input_fn, reader(iterator, result, in_place))
         return replace(source, dataset=result)
     if isinstance(result, tf.compat.v1.data.Iterator):
         return read_iterator(result, _initializer_hooks(result), input_fn)
@@ -97,9 +100,12 @@ def read_input(result: Any, input_fn: Any) -> InputSource:
     return InputSource(features, labels)
 
 
-def read_iterator(iterator: Any, hooks: list[Any], input_fn: Any) -> InputSource:
+def read_iterator(
+    iterator: Any, hooks: list[Any], input_fn: Any, next_element: Callable[[], Any] | None = None
+) -> InputSource:
     """The source that takes its batches from `iterator`, which `hooks` initialise."""
-    features, labels = split_features_and_labels(iterator.get_next(), input_fn)
+    next_element = next_element or iterator.get_next
+    features, labels = split_features_and_labels(next_element(), input_fn)
     return InputSource(
         features,
         labels,
@@ -107,7 +113,7 @@ def read_iterator(iterator: Any, hooks: list[Any], input_fn: Any) -> InputSource
         from_dataset=True,
         iterator=iterator,
         input_fn=input_fn,
-        next_element=iterator.get_next,
+        next_element=next_element,
     )
 
 
@@ -174,6 +180,6 @@ def leaves(features: Any) -> list[Any]:
 def ends_by_itself(features: Any) -> bool:
     """Whether these features come from a Dataset or a queue, which can run out."""
     tensors = [tensor for tensor in leaves(features) if isinstance(tensor, tf.Tensor)]
-    if any(t.op.type == "IteratorGetNext" for t in tensors):
+    if any(t.op.type in READING_OPERATIONS for t in tensors):
         return True
     return bool(tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.QUEUE_RUNNERS))

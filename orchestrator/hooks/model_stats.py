@@ -129,7 +129,7 @@ def _forward(starts: list[tf.Operation]) -> list[tf.Operation]:
         if operation._id in found:
             continue
         found[operation._id] = operation
-        if operation.type in ("IteratorGetNext", "Placeholder"):
+        if operation.type in ("IteratorGetNext", "IteratorGetNextSync", "Placeholder"):
             continue
         waiting += [tensor.op for tensor in operation.inputs]
     return list(found.values())

@@ -134,8 +134,9 @@ def test_a_profile_is_a_valid_trace_of_the_step_it_names(tmp_path: Path, steps_p
     )
     files = list((tmp_path / "profile").glob("timeline-*.json"))
     steps = sorted(int(path.stem.partition("-")[2]) for path in files)
-    assert len(steps) == 2, "TensorFlow's hook may start its period a step early or late"
-    assert steps == pytest.approx([11, 21], abs=2)
+    assert len(steps) == 2
+    # TensorFlow's hook reads the step beside the update: each period may end a step early or late
+    assert steps == pytest.approx([11, 21], abs=3)
     for path in files:
         trace = json.loads(path.read_text())["traceEvents"]
         names = {event["args"].get("op") for event in trace if event["ph"] == "X"}
