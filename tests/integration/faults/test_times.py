@@ -4,7 +4,7 @@ import pytest
 
 from tests.integration.faults.times import BEGIN, END, Row, table, written_into
 
-ROWS = [Row("none", "chief-0", "kill", 0.26, "attempt", 23.4), Row("none", "launcher", "kill", None, "", 9.0)]
+ROWS = [Row("none", "launcher", "kill", None, "", 9.0), Row("none", "chief-0", "kill", 0.26, "attempt", 23.4)]
 
 
 def test_rows_become_a_table_between_the_marks_of_a_page() -> None:
@@ -17,5 +17,7 @@ def test_rows_become_a_table_between_the_marks_of_a_page() -> None:
     )
     assert text.endswith(f"\n{END}\nafter\n")
     assert "old" not in text
+    last = Row("coordinator", "ps-0", "stop", None, "", 1.0)
+    assert table([last, *ROWS]).splitlines()[-1].startswith("| coordinator |")
     with pytest.raises(ValueError, match="not enough"):
         written_into("no marks", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 
 VARIABLE = "FAULT_TIMES"
 """Names the file to which a test run adds its rows; `make test-faults` sets it."""
+_STRATEGIES = ("none", "mirrored", "multi_worker", "parameter_server", "coordinator")
+_TASKS = ("chief", "worker", "ps", "evaluator", "launcher")
+_FAULTS = ("kill", "preempt", "stop", "hang", "exception", "exit", "loop", "SIGINT", "SIGTERM", "SIGKILL")
 BEGIN, END = "<!-- times of faults: written by `make test-faults` -->", "<!-- end of times -->"
 
 
@@ -43,7 +47,8 @@ def record(row: Row) -> None:
 
 
 def table(rows: list[Row]) -> str:
-    """Markdown, in the order of the matrix."""
+    """Markdown: a block for each strategy, in it one for each task, the launcher's last."""
+    rows = sorted(rows, key=_place)
     lines = [
         "| strategy | task | fault | decided after | what followed | whole run |",
         "|---|---|---|---|---|---|",
@@ -53,6 +58,16 @@ def table(rows: list[Row]) -> str:
         cells = (row.strategy, row.task, row.fault, decided, row.outcome, f"{row.run:.0f} s")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _place(row: Row) -> tuple[int, int, int, str]:
+    """Where a row stands; strategies and tasks that are not known stand at the end."""
+    strategy = _index(_STRATEGIES, row.strategy)
+    return (strategy, _index(_TASKS, row.task.partition("-")[0]), _index(_FAULTS, row.fault), row.fault)
+
+
+def _index(names: Sequence[str], name: str) -> int:
+    return names.index(name) if name in names else len(names)
 
 
 def written_into(text: str, part: str) -> str:
