@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
@@ -26,11 +27,13 @@ def header(resolved: ResolvedJob, board: Tensorboard | None = None) -> Iterator[
     """What is about to run, and where it leaves things."""
     job = resolved.job
     yield f"{job.name}: {_counts(job)}"
-    what = str(resolved.target) if resolved.target is not None else " ".join(job.command)
+    # With its quotes and on one line, so that one sees where an argument ends.
+    command = shlex.join(job.command).replace("\n", "\\n")
+    what = str(resolved.target) if resolved.target is not None else command
     yield _line("runs", what if len(what) <= 200 else what[:197] + "...")
     name = resolved.config.strategy.name.value if resolved.config.strategy is not None else "not declared"
-    yield _line("strategy", f"{name}; {restart_rule(job)}")
-    yield _line("hangs", hang_rule(job))
+    yield _wrapped("strategy", f"{name}; {restart_rule(job)}")
+    yield _wrapped("hangs", hang_rule(job))
     yield _line("run", shown_path(str(job.run_dir)))
     yield _line("model", shown_path(job.model_dir))
     if board is not None:
@@ -41,7 +44,7 @@ def header(resolved: ResolvedJob, board: Tensorboard | None = None) -> Iterator[
 
 def note_line(note: str) -> str:
     """Something that people should know before the start."""
-    return _line("note", note)
+    return _wrapped("note", note)
 
 
 def restart_rule(job: Job) -> str:
@@ -92,15 +95,7 @@ def ports_line(addresses: Sequence[str], *, isolated: bool = False) -> str:
         whom = "open to anybody who reaches these hosts"
     else:
         whom = "on every interface, open to anybody"
-    label = _line("ports", "")
-    return textwrap.fill(
-        f"{', '.join(shown)}: {whom}",
-        width=_WIDTH,
-        initial_indent=label,
-        subsequent_indent=" " * len(label),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return _wrapped("ports", f"{', '.join(shown)}: {whom}")
 
 
 def task_line(view: TaskView, width: int) -> str:
@@ -184,6 +179,19 @@ def _counts(job: Job) -> str:
         f"{r.replicas} {kind}" if r.replicas > 1 else str(kind) for kind, r in job.tasks.items() if r.replicas
     ]
     return ", ".join(names)
+
+
+def _wrapped(label: str, text: str) -> str:
+    """A line that goes on below itself where it is too long; words stay whole, to be copied."""
+    begin = _line(label, "")
+    return textwrap.fill(
+        text,
+        width=_WIDTH,
+        initial_indent=begin,
+        subsequent_indent=" " * len(begin),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _line(label: str, text: str) -> str:
