@@ -151,7 +151,7 @@ def carry(agent: socket.socket, source: int = 0, sink: int = 1) -> None:
             there += data
         events = ready.get(agent.fileno(), 0)
         if there and events & select.POLLOUT:
-            del there[: agent.send(there)]
+            del there[: _send(agent, there)]
         if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
             ended = _receive(agent, back) if len(back) < _ROOM or not events & select.POLLIN else False
             if ended or (events & select.POLLHUP and not events & select.POLLIN):
@@ -162,6 +162,15 @@ def _send_rest(agent: socket.socket, data: bytearray) -> None:
     agent.settimeout(_FLUSH_SECONDS)
     with suppress(OSError):  # the agent is gone, or stuck: it will see the end of this connection
         agent.sendall(data)
+
+
+def _send(agent: socket.socket, data: bytearray) -> int:
+    try:
+        return agent.send(data)
+    except BlockingIOError:
+        return 0
+    except OSError:
+        return len(data)  # it has left: its last words are still to be read
 
 
 def _receive(agent: socket.socket, back: bytearray) -> bool:

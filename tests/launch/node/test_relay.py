@@ -46,10 +46,12 @@ def ends() -> Iterator[Ends]:
     stdout, sink = os.pipe()
 
     def run() -> None:
-        carry(theirs, source, sink)
-        theirs.close()
-        os.close(source)
-        os.close(sink)
+        try:
+            carry(theirs, source, sink)
+        finally:
+            theirs.close()
+            os.close(source)
+            os.close(sink)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -108,6 +110,20 @@ def test_it_ends_with_the_agent_and_hands_on_its_last_words(ends: Ends) -> None:
     assert ends.read(6) == b"closed"
     assert ends.ended()
     assert os.read(ends.stdout, 1) == b""
+
+
+def test_what_comes_in_for_an_agent_that_has_left_does_not_cost_its_last_words() -> None:
+    agent, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    source, stdin = os.pipe()
+    stdout, sink = os.pipe()
+    os.write(stdin, b"heartbeat")
+    agent.sendall(b"closed")
+    agent.close()
+    carry(theirs, source, sink)
+    assert os.read(stdout, 100) == b"closed"
+    theirs.close()
+    for fd in (source, stdin, stdout, sink):
+        os.close(fd)
 
 
 def test_it_ends_when_nobody_reads_any_more(ends: Ends) -> None:
