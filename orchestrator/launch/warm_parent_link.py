@@ -147,6 +147,7 @@ class WarmParentLink:
             self._process.wait()
         kill_until_gone(lambda: processes_of_run(self._run_dir), _SWEEP_SECONDS, meanwhile)
         temporary_directory.remove(self._temporary)
+        self.output.read()  # what it wrote last may not have been read yet
         self.output.finish()
         self.state = LinkState.LOST
 

@@ -145,6 +145,7 @@ def test_its_last_words_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     parent = Conversation(tmp_path, modules=("sys_exit",))
     assert parent.hear("import_failed")["reason"] == "cannot import sys_exit: SystemExit: 5"
+    wait_until(lambda: not alive(parent.link.pid), "its end, while nobody reads its output")
     parent.link.end()
     assert parent.link.last_words().startswith("ended with code 1")
     assert "no licence" in (tmp_path / "parent.log").read_text()
