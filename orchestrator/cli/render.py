@@ -93,7 +93,7 @@ def as_plain(resolved: ResolvedJob, plan: LaunchPlan) -> dict[str, Any]:
         "run_dir": str(job.run_dir),
         "restart_rule": progress_text.restart_rule(job),
         "hang_rule": progress_text.hang_rule(job),
-        "prepare_command": list(job.prepare_command) if job.prepare_command else None,
+        "prepare_command": list(plan.job.prepare_command) if plan.job.prepare_command else None,
         "experiment": job.masker().plain(resolved.experiment),
         "tensorboard": next((finding.text for finding in tensorboard_side_car.check(resolved)), None),
         "notes": [*resolved.notes, *plan.notes, _last_note(plan)],
@@ -142,8 +142,8 @@ def _header(resolved: ResolvedJob, plan: LaunchPlan) -> Iterator[Text]:
     yield _line("model dir", shown_path(job.model_dir))
     yield _line("run dir", shown_path(str(job.run_dir)))
     yield _line("data dir", job.data_dir or "the default of TensorFlow Datasets")
-    if job.prepare_command:
-        yield _line("first, once", shlex.join(job.prepare_command))
+    if plan.job.prepare_command:
+        yield _line("first, once", shlex.join(plan.job.prepare_command))
     for finding in tensorboard_side_car.check(resolved):
         yield _line(finding.name, finding.text)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.integration.hosts.ssh_hosts import SshHosts
@@ -143,6 +146,43 @@ def test_a_lost_host_is_named_and_training_goes_on_without_it(
             assert_went_on(laptop)
         verdict = run.run_dir.verdict.read_text()
         assert "host h2 was lost" in verdict, verdict
+
+
+def test_a_host_that_tasks_are_declared_on_is_waited_for(laptop: Laptop) -> None:
+    laptop.write("synchronous", MAX_STEPS, held=True, lease_seconds=10)
+    with SshRun(laptop) as run:
+        run.wait_for_checkpoint(20)
+        laptop.hosts.power_off("h2")
+        wait_for_output(run, "host h2 was lost")
+        wait_for_output(run, "waiting for it, 10:00 min at most (ssh.host_wait_seconds)")
+        laptop.hosts.power_on("h2")
+        run.wait_for("the second attempt", lambda state, _: state.attempt == 1)
+        laptop.release()
+        assert_trained(run)
+        assert_went_on(laptop)
+        assert run.host_of("worker-0") == "h2"
+        first = json.loads(run.run_dir.verdict.read_text())["first_failure"]
+        assert (first["kind"], first["task"], first["host"]) == ("host_lost", "worker-0", "h2")
+
+
+def test_ctrl_c_is_obeyed_while_a_host_does_not_answer(laptop: Laptop) -> None:
+    laptop.write("synchronous", MAX_STEPS, connect_timeout_seconds=3600)
+    laptop.hosts.cut("h2")
+    with SshRun(laptop) as run:
+        wait_until(lambda: run.left_on("h1") and run.left_on("h3"), lambda: f"h1 and h3:\n{run.output}")
+        assert run.process.poll() is None
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait() == 130, run.output
+        assert "stopped by Ctrl-C" in run.output
+        assert not [p for p in psutil.process_iter() if str(laptop.hosts.ssh_config) in words_of(p)]
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """Its command line; nothing where it has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def test_a_killed_launcher_leaves_nothing_and_the_next_goes_on(laptop: Laptop) -> None:

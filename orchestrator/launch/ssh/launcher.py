@@ -27,7 +27,7 @@ from orchestrator.launch.ssh.conversation import Conversation, Deliver, Terms, b
 from orchestrator.launch.ssh.host_comparison import require_common_ground
 from orchestrator.launch.ssh.host_survey import Visit
 from orchestrator.launch.ssh.placement import Capacity, declared, missing, place
-from orchestrator.launch.ssh.plan import NAME, Host, job_on, make_ssh_plan, placeholder, plan_on
+from orchestrator.launch.ssh.plan import NAME, Host, job_on, make_ssh_plan, placeholder, plan_on, preparing_on
 from orchestrator.launch.ssh.remote_hosts import RemoteHosts, problem
 from orchestrator.launch.ssh.reports import Reports
 from orchestrator.launch.ssh.shared_files import SharedFiles
@@ -86,10 +86,10 @@ class SshLauncher:
         self._find_addresses(names)
         placed = place(job, self._capacities(names))
         hosts = {task: self._placeholder(name) for task, name in placed.items()}
-        ports: dict[TaskId, object] = {}
-        if job.size > 1:
-            ports = {t: declared(job, t).port or f"<port of {t}>" for t in placed}
-        return make_ssh_plan(job, 0, hosts, ports, code_dir=self._code_dir)
+        shown = {t: declared(job, t).port or f"<port of {t}>" for t in placed}
+        ports: dict[TaskId, object] = dict(shown) if job.size > 1 else {}
+        plan = make_ssh_plan(job, 0, hosts, ports, code_dir=self._code_dir)
+        return preparing_on(plan, hosts[min(placed)])
 
     def plan(self, job: Job, attempt: int) -> LaunchPlan:
         """As `Launcher.plan`; connects to the hosts and brings them the code where that is not done yet.

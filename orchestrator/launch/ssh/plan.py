@@ -107,7 +107,7 @@ def _start(
     parent = ParentFacts(sys.executable, of_parent, bool(host.gpus) and not hidden, code_dir)
     method, why = choose(wanted_method(job), own, environ, parent)
     if method is StartMethod.FORK and wanted_method(job) is None and not host.asked:
-        why = "unless the host has a GPU; TensorFlow is imported once for all tasks there"
+        why = "unless the host has a GPU; imports TensorFlow once for all"
     return method, why
 
 
@@ -135,6 +135,12 @@ def plan_on(plan: LaunchPlan, host: Host, code_dir: Path) -> LaunchPlan:
         replace(task, log_path=logs.log(task.task)) for task in plan.tasks if task.host == host.name
     )
     return replace(plan, job=job_on(plan.job, host, code_dir), tasks=tasks)
+
+
+def preparing_on(plan: LaunchPlan, host: Host) -> LaunchPlan:
+    """The plan with the prepare command as a host runs it."""
+    command = command_on(plan.job, plan.job.prepare_command or (), host)
+    return replace(plan, job=replace(plan.job, prepare_command=command or None))
 
 
 def preparation_on(job: Job, host: Host, code_dir: Path) -> tuple[Job, StartMethod, str]:

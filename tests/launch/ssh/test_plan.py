@@ -20,6 +20,7 @@ from orchestrator.launch.ssh.plan import (
     make_ssh_plan,
     placeholder,
     plan_on,
+    preparing_on,
 )
 from tests.launch.jobs import task
 
@@ -157,3 +158,15 @@ def test_loopback_is_known_by_any_name() -> None:
 def test_addresses_of_version_6_get_brackets() -> None:
     plan = plan_of(job(), chief=replace(H1, address="fd00::1"))
     assert plan.task(CHIEF).address == "[fd00::1]:4000"
+
+
+def test_the_preparation_is_shown_as_a_host_runs_it() -> None:
+    one = job(prepare_command=(sys.executable, "-m", "prepare", "/home/me/runs/r/experiment.json"))
+    shown = preparing_on(plan_of(one), placeholder("h1", "10.0.0.1", "python3"))
+    assert shown.job.prepare_command == (
+        "python3",
+        "-m",
+        "prepare",
+        "<run directory on h1>/experiment.json",
+    )
+    assert preparing_on(plan_of(job()), H1).job.prepare_command is None
