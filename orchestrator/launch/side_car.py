@@ -22,7 +22,7 @@ MOST_RESTARTS = 3
 RESTART_SECONDS = 2.0
 """Pause before the first restart; it doubles with each."""
 GRACE_SECONDS = 3.0
-NICENESS = 10
+NICENESS = 5
 """It never takes a processor from training."""
 _TASK_RUNNER = Path(__file__).with_name("task_runner.py")
 

@@ -225,7 +225,8 @@ class WarmParent:
     def _private_fds(self) -> list[int]:
         """What a forked child must close, the descriptors of tasks that are yet to be started among it."""
         waiting = [fd for _, fds in self._inbox for fd in fds]
-        return [*self._channel.fds(), self._wakeup_read, self._wakeup_write, *waiting]
+        held = () if self._temporary is None else self._temporary.fds
+        return [*self._channel.fds(), self._wakeup_read, self._wakeup_write, *waiting, *held]
 
     def _execute(self, message: Message, output: int, control: int) -> int:
         runner = [sys.executable, "-I", "-S", str(_TASK_RUNNER), str(os.getpid()), "--", *message["command"]]

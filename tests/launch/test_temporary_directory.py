@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cluster.task import TaskType
-from orchestrator.launch.temporary_directory import TaskDirectories, choose_path
+from orchestrator.launch.temporary_directory import TaskDirectories, choose_path, remove_abandoned
 from tests.launch.local_runs import (
     CHIEF,
     WORKER,
@@ -46,7 +46,7 @@ LITTER = """
 def test_the_path_is_named_after_the_run(tmp_path: Path) -> None:
     found = choose_path(Path("/runs/digits-20261122T053938Z"), {"TMPDIR": "/"})
     assert found.parent == Path("/")
-    assert found.name.startswith("orchestrator-digits-20261122T053938Z-")
+    assert found.name.startswith("orchestrator-run-digits-20261122T053938Z-")
     assert not found.exists()
     assert choose_path(Path("/runs/digits"), {"TMPDIR": "/"}) != choose_path(
         Path("/runs/digits"), {"TMPDIR": "/"}
@@ -84,6 +84,25 @@ def test_each_start_has_an_empty_directory_of_its_own(tmp_path: Path) -> None:
     assert other.exists()
     directories.close()
     assert not first.parent.exists()
+
+
+def test_what_nobody_holds_any_more_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    held = TaskDirectories(tmp_path / "orchestrator-run-held-0123abcd")
+    used = held.make("chief-0")
+    paths = [tmp_path / f"orchestrator-run-{name}-0123abcd" for name in ("left", "young")]
+    others = [tmp_path / "orchestrator-scratch-12345678", tmp_path / "orchestrator-run-mine"]
+    for path in (*paths, *others):
+        (path / "deep").mkdir(parents=True)
+    link = tmp_path / "orchestrator-run-link-12345678"
+    link.symlink_to(others[0])
+    for path in (used.parent, paths[0], *others):
+        os.utime(path, (1000.0, 1000.0))
+    os.utime(paths[1], (2000.0, 2000.0))
+    remove_abandoned(tmp_path, 2030.0)
+    assert not paths[0].exists()
+    assert all(path.exists() for path in (used, paths[1], *others, link))
+    held.close()
+    assert not used.exists()
 
 
 def test_a_directory_that_cannot_be_made_is_an_error_of_its_own(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import select
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +17,13 @@ from typing import Any
 
 from orchestrator.launch.node import delivery
 from orchestrator.launch.node.frames import FrameReader, Header, encode
-from orchestrator.launch.process_tree import descendants, kill, process_table, processes_of_run
+from orchestrator.launch.process_tree import (
+    descendants,
+    kill,
+    kill_until_gone,
+    process_table,
+    processes_of_run,
+)
 
 PATIENCE = 240.0
 """Seconds after which a state that should come counts as missing."""
@@ -114,7 +122,10 @@ class Host:
     def __init__(self, home: Path, root: Path | None = None, python: str = sys.executable) -> None:
         self.home = home
         self.python = python
+        # `close` kills all at once, so that nobody is left to remove temporary files.
+        self._temporary = tempfile.mkdtemp(prefix="host-")
         self.environ = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"}
+        self.environ["TMPDIR"] = self._temporary
         self.run_id = f"run-{next(_numbers)}-h1"
         self.root = home / ".cache" / "tf-orchestrator" if root is None else root
         self.run_dir = self.root / "runs" / self.run_id
@@ -157,8 +168,8 @@ class Host:
         for pid in self.agents:
             for entry in _entry(pid):
                 kill(entry)
-        for entry in processes_of_run(self.run_dir):
-            kill(entry)
+        kill_until_gone(lambda: processes_of_run(self.run_dir), PATIENCE)
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 def _entry(pid: int) -> list[Any]:
