@@ -81,6 +81,12 @@ def test_a_server_of_a_coordinator_is_missed_after_a_while(tmp_path: Path, name:
     assert (result.phase, again) == (RunPhase.SUCCEEDED, [restarted])
 
 
+def test_a_chief_of_another_program_says_with_exit_code_0_that_it_is_done(tmp_path: Path) -> None:
+    scripts: dict[str, Scripts] = {"chief-0": [LEAVES], "worker-0": [SERVES], "ps-0": [SERVES]}
+    result, again = play(tmp_path, StrategyKind.COORDINATOR, scripts, is_experiment=False)
+    assert (result.phase, again) == (RunPhase.SUCCEEDED, [])
+
+
 def test_a_foreign_server_may_know_first_that_all_is_done(tmp_path: Path) -> None:
     soon = TaskScript.of(ends(2 + FOREIGN_SECONDS))
     scripts: dict[str, Scripts] = {"chief-0": [soon], "worker-0": [soon], "ps-0": [GOES]}

@@ -34,6 +34,7 @@ LEFT_OUT = {
     ("*", "ps", "hang"): "its main thread only waits; others serve",
     ("*", "ps", "loop"): "the same",
     ("coordinator", "worker", "loop"): "the same",
+    ("coordinator", "chief", "exit"): "with a program of its own, exit code 0 is how it says that it is done",
     ("coordinator", "*", "hang"): "only experiments know how to; `loop` is the same for any program",
 }
 UNEVEN = "its data ran out first"
