@@ -50,9 +50,20 @@ class Ending:
 
     def over(self, launcher: Launcher, now: float) -> bool:
         """Goes on stopping; whether all tasks have ended, and the time of the next attempt has come."""
-        if not advance(self.sequence, self._table, launcher, now):
+        if not advance(self.sequence, self._table, launcher, now) and not self._left_to_hosts():
             return False
         return self.outcome.restart_at is None or now >= self.outcome.restart_at
+
+    def _left_to_hosts(self) -> bool:
+        """Whether all that still runs was to be killed, and its hosts, out of reach, see to that."""
+        left = [self._table[task] for task in self._table.running if task in self.sequence.tasks]
+        if self.outcome.restarts or not all(r.out_of_reach and r.task in self.sequence.killed for r in left):
+            return False
+        names = ", ".join(str(row.task) for row in left)
+        self._journal.note(f"out of reach at the end: {names}; each host ends its tasks by itself")
+        for row in left:
+            row.running, row.ended_by_us = False, True
+        return True
 
     def cause(self, judge: Judge) -> RootCause | None:
         """The first failure, among them those that showed only while the others were stopped."""

@@ -146,7 +146,7 @@ def _state_word(row: TaskRow) -> str:
     if row.restart_at is not None:
         return "restarting"
     if row.exit is None:
-        return "waiting"
+        return "stopped" if row.ended_by_us else "waiting"
     if row.exit.code == 0:
         return "done"
     return "stopped" if row.ended_by_us else "failed"

@@ -50,6 +50,12 @@ class StopSequence:
         """Every task that it stops."""
         return frozenset(self._first | self._ps)
 
+    @property
+    def killed(self) -> frozenset[TaskId]:
+        """Those that were to be killed by now."""
+        first = self._first if self._killed_first else set()
+        return frozenset(first | (self._ps if self._killed_ps else set()))
+
     def hurry(self) -> None:
         """No more patience: kill everything at the next step."""
         self._hurried = True

@@ -12,6 +12,7 @@ from orchestrator.cluster.task import TaskId
 from orchestrator.errors import Abandoned, EnvironmentProblem, HostsAway
 from orchestrator.launch.events import EventKind
 from orchestrator.launch.job import Job, LaunchPlan, RunPolicy
+from orchestrator.launch.launcher import StopKind
 from orchestrator.launch.root_cause import FailureKind
 from orchestrator.launch.snapshot import RunPhase
 from orchestrator.launch.supervisor import Supervisor
@@ -232,3 +233,30 @@ def test_a_run_that_is_asked_to_end_while_it_waits_for_machines_ends(tmp_path: P
     result = run.result()
     assert (result.phase, result.exit_code, result.why) == (RunPhase.STOPPED, 130, "Ctrl-C")
     assert not slow.running
+
+
+class Deaf(FakeLauncher):
+    """What is asked of the worker does not arrive."""
+
+    def stop(self, tasks: Collection[TaskId], kind: StopKind) -> None:
+        super().stop([task for task in tasks if str(task) != "worker-0"], kind)
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+def test_a_run_that_is_to_end_does_not_wait_for_hosts_that_will_end_their_tasks(
+    tmp_path: Path, hurried: bool
+) -> None:
+    worker = TaskScript.of(*BEGINS, out_of_reach(9), ends_with_host(5000, LOST))
+    chief = TaskScript.of(*BEGINS)
+    run = sync_run(tmp_path, RunPolicy(grace_seconds=1000), chief_0=chief, worker_0=worker)
+    run.launcher.__class__ = Deaf
+    run.launcher.at(20, lambda: run.supervisor.request_stop(SIGINT_STOP))
+    if hurried:
+        run.launcher.at(25, run.supervisor.hurry)
+    result = run.result()
+    assert (result.phase, result.exit_code) == (RunPhase.STOPPED, 130)
+    assert (result.seconds < 100) is hurried
+    assert result.seconds < 2000
+    states = {str(view.task): view.state for view in result.snapshot.tasks}
+    assert states["worker-0"] == "stopped"
+    assert "out of reach at the end: worker-0; each host ends its tasks by itself" in result.notes
