@@ -25,6 +25,9 @@ from orchestrator.launch.run_state import RunState, plan_as_json, tasks_as_json
 from orchestrator.launch.snapshot import Observer, RunPhase, Snapshot
 from orchestrator.launch.task_table import TaskRow, TaskTable
 
+TOLD_DELAY_SECONDS = 5.0
+"""A pause before a restart of that length is announced."""
+
 
 class RunJournal:
     """Keeps `launcher.json`, `plan.json` and `events.jsonl`, and tells the observer.
@@ -142,9 +145,8 @@ class RunJournal:
         self._history.append(
             Restart(self._clock.time(), row.task, whole, decision.reason, checkpoint, delay, cause)
         )
-        self.event(
-            kind, decision.reason, row.task, delay_seconds=round(delay, 3), from_checkpoint_step=checkpoint
-        )
+        text = decision.reason + (f", in {delay:.0f} s" if delay >= TOLD_DELAY_SECONDS else "")
+        self.event(kind, text, row.task, delay_seconds=round(delay, 3), from_checkpoint_step=checkpoint)
         self.save()
 
     def left(self, row: TaskRow, decision: Decision, cause: RootCause) -> None:

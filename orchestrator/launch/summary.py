@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 from orchestrator.cluster.files import write_json_atomically
 from orchestrator.cluster.records import EvaluationRecord
+from orchestrator.cluster.task import TaskId
 from orchestrator.launch.completion import EXIT_INTERRUPTED
 from orchestrator.launch.job import Job
+from orchestrator.launch.launcher import PeakUsage
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.run_result import RunResult
 from orchestrator.launch.snapshot import RunPhase
 from orchestrator.launch.verdict import render
 
 FORMAT = 1
+MOST_TASKS = 8
+"""So many have their use told one by one; `summary.json` has it for all."""
 
 
 def summary_as_json(job: Job, result: RunResult, now: float) -> dict[str, Any]:
@@ -125,7 +130,20 @@ def last_words(job: Job, result: RunResult, program: str) -> Iterator[str]:
     memory = sum(peak.memory_bytes for peak in result.peaks.values())
     if memory:
         yield f"  {'memory':8}{memory / 2**20:,.0f} MiB at most, all tasks together"
+    if 1 < len(result.peaks) <= MOST_TASKS:
+        yield from _used_by_task(result.peaks)
     yield from _next_steps(job, result, program, model, run)
+
+
+def _used_by_task(peaks: Mapping[TaskId, PeakUsage]) -> Iterator[str]:
+    """The most memory and the processor time of each task, in lines of 80 columns; amounts stay whole."""
+    used = [
+        f"{task} {peak.memory_bytes / 2**20:,.0f} MiB {peak.cpu_seconds:.0f} s CPU"
+        for task, peak in sorted(peaks.items())
+    ]
+    lines = textwrap.wrap(", ".join(used).replace(" ", "\0").replace(",\0", ", "), width=70)
+    for number, line in enumerate(lines):
+        yield f"  {'' if number else 'tasks':8}{line}".replace("\0", " ")
 
 
 def _outcome(job: Job, result: RunResult) -> str:
@@ -153,7 +171,7 @@ def _next_steps(job: Job, result: RunResult, program: str, model: str, run: str)
     if result.checkpoint_step is not None:
         yield f"  {'':8}the same command again goes on from step {result.checkpoint_step}"
     elif result.exit_code == EXIT_INTERRUPTED:
-        yield f"  {'':8}the same command again starts from the last checkpoint, where there is one"
+        yield f"  {'':8}the same command again goes on from the last checkpoint, if there is any"
 
 
 def _without_metrics(evaluation: EvaluationRecord | None) -> dict[str, Any] | None:

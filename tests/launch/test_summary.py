@@ -94,6 +94,21 @@ def test_the_last_words_of_a_stopped_and_of_a_failed_run(tmp_path: Path) -> None
     assert not any(line.startswith("  model") for line in words)
 
 
+def test_what_each_of_several_tasks_used_is_told(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "run", chief=1)
+    names = ("chief-0", "worker-0", "ps-0", "evaluator-0")
+    peaks = {task(name): PeakUsage((200 + i) << 20, 90.0, 18.4) for i, name in enumerate(names)}
+    words = list(last_words(job, a_result(peaks=peaks), "orchestrator"))
+    at = words.index("  memory  806 MiB at most, all tasks together")
+    assert words[at + 1 : at + 3] == [
+        "  tasks   chief-0 200 MiB 18 s CPU, worker-0 201 MiB 18 s CPU,",
+        "          ps-0 202 MiB 18 s CPU, evaluator-0 203 MiB 18 s CPU",
+    ]
+    for few in ({task("chief-0"): peaks[task("chief-0")]}, {}):
+        words = list(last_words(job, a_result(peaks=few), "orchestrator"))
+        assert not any(line.startswith("  tasks") for line in words)
+
+
 def test_numbers_for_people() -> None:
     assert [format_seconds(s) for s in (0.04, 59.94, 60, 125.4, 3725)] == [
         "0.0 s",

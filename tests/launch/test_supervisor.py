@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -522,6 +523,16 @@ def hung(step: int, *, on_request: int | None = None) -> TaskScript:
     return TaskScript.of(
         progress(1, 0, max_steps=100), progress(3, step, max_steps=100), on_request=on_request
     )
+
+
+@pytest.mark.parametrize(("delay", "told"), [(1, False), (40, True)])
+def test_a_long_pause_before_a_restart_is_announced(tmp_path: Path, delay: int, told: bool) -> None:
+    run = sync_run(tmp_path, RunPolicy(restart_delay_seconds=delay), worker_0=[KILLED_AT_4, RESUMES])
+    run.result()
+    (text,) = run.observer.texts(EventKind.ATTEMPT_RESTARTING)
+    found = re.search(r", in (\d+) s$", text)
+    assert (found is not None) is told
+    assert found is None or 20 <= int(found[1]) <= 40
 
 
 def test_a_hung_synchronous_task_is_named_with_its_stack_and_the_attempt_restarted(tmp_path: Path) -> None:
