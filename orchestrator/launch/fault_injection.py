@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from orchestrator.cluster.records import ENV_FAULTS, HANG_SIGNAL, ProgressRecord
-from orchestrator.cluster.task import TaskId
+from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.errors import ConfigError, near_miss
-from orchestrator.launch.job import Job, LaunchPlan
+from orchestrator.launch.job import Job, LaunchPlan, StrategyKind
 from orchestrator.launch.launcher import (
     Heeding,
     Launcher,
@@ -107,6 +107,7 @@ class InjectingLauncher:
         self._running: set[TaskId] = set()
         self._notes: list[LauncherNote] = []
         self._run_dir: RunDir | None = None
+        self._coordinated = False
 
     def heed(self, stopped: Callable[[], bool]) -> None:
         if isinstance(self._inner, Heeding):
@@ -114,6 +115,7 @@ class InjectingLauncher:
 
     def plan(self, job: Job, attempt: int) -> LaunchPlan:
         self._run_dir = RunDir(job.run_dir)
+        self._coordinated = job.strategy is StrategyKind.COORDINATOR
         plan = self._inner.plan(job, attempt)
         return replace(
             plan, tasks=tuple(replace(task, env={**task.env, ENV_FAULTS: "1"}) for task in plan.tasks)
@@ -165,6 +167,10 @@ class InjectingLauncher:
             return False
         if injection.step is None:
             return True
-        asked = [injection.task] if injection.task.trains else [t for t in self._running if t.trains]
+        asked = [injection.task] if self._steps(injection.task) else [t for t in self._running if t.trains]
         records = [self._run_dir.records(task).read(ProgressRecord) for task in asked]
         return any(r is not None and r.step is not None and r.step >= injection.step for r in records)
+
+    def _steps(self, task: TaskId) -> bool:
+        """Whether it counts steps itself; workers of a coordinator do what the chief counts."""
+        return task.trains and not (self._coordinated and task.type is TaskType.WORKER)

@@ -76,6 +76,16 @@ def test_a_task_without_steps_goes_by_the_steps_of_the_others(tmp_path: Path) ->
     assert inner.submitted[1:] == [(0, (task("ps-0"),))]
 
 
+def test_a_worker_of_a_coordinator_goes_by_the_steps_of_the_chief(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "run", StrategyKind.COORDINATOR, is_experiment=False, chief=1, worker=1, ps=1)
+    serves = TaskScript.of()
+    scripts = {"chief-0": PS_JOB["chief-0"], "worker-0": serves, "ps-0": serves}
+    result, inner = run(job, scripts, "kill:worker-0@step=50")
+    assert result.exit_code == 0
+    assert inner.signals == [("worker-0", signal.SIGKILL)]
+    assert inner.submitted[1:] == [(0, (task("worker-0"),))]
+
+
 def test_what_is_preempted_without_a_checkpoint_counts(tmp_path: Path) -> None:
     job = make_job(tmp_path / "run", StrategyKind.SINGLE, RunPolicy(max_restarts=0), chief=1)
     result, inner = run(
