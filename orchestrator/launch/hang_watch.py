@@ -36,6 +36,8 @@ class _Seen:
     start: int
     mark: tuple[object, ...]
     changed_at: float
+    unwatched: float = 0.0
+    """Seconds that do not count, since the launcher was held: the tasks may have been, too."""
     suspended_for: float = 0.0
     told: bool = False
     """That it is suspended was said."""
@@ -70,8 +72,12 @@ class HangWatch:
 
     def look(self, now: float) -> None:
         """Notes progress, and acts on a limit that has passed. Times are monotonic seconds."""
-        since = 0.0 if self._looked_at is None else min(now - self._looked_at, _LONGEST_LOOK)
+        passed = 0.0 if self._looked_at is None else now - self._looked_at
+        since = min(passed, _LONGEST_LOOK)
         self._looked_at = now
+        for seen in self._seen.values():
+            seen.unwatched += passed - since
+            seen.changed_at += passed - since
         rows = [row for row in self._table if row.running and row.end_reason is None]
         tasks = [self._watched(row, now, since) for row in rows]
         if any(row.end_reason is not None and row.running for row in self._table):
@@ -98,7 +104,7 @@ class HangWatch:
         self._note_suspended(row, seen, since)
         return Watched(
             row.task,
-            row.started_at,
+            row.started_at + seen.unwatched,
             row.progress,
             seen.changed_at,
             row.stepped,

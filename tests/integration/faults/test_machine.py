@@ -111,6 +111,26 @@ def stop(run: Launched) -> None:
     assert run.wait() == 143, run.output
 
 
+def test_a_launcher_that_stood_still_blames_nobody(tmp_path: Path) -> None:
+    class Held(FakeClock):
+        held = False
+
+        def advance(self, seconds: float) -> None:
+            super().advance(seconds)
+            if not self.held and self.monotonic() > 1020.0:
+                self.held = True
+                super().advance(DAY)
+
+    steps = [progress(at, at, max_steps=60) for at in (1, 10, DAY + 25)]
+    trains = TaskScript.of(*steps, progress(DAY + 30, 60, max_steps=60, phase=Phase.DONE), ends(DAY + 31))
+    clock = Held()
+    launcher = FakeLauncher(clock, {"chief-0": trains})
+    job = make_job(tmp_path / "run", StrategyKind.SINGLE, chief=1)
+    result = Supervisor(launcher, job, clock=clock, rng=random.Random(7)).run()
+    assert clock.held
+    assert (result.phase, result.restarts) == (RunPhase.SUCCEEDED, 0)
+
+
 @pytest.mark.parametrize("jump", [DAY, -DAY])
 def test_a_clock_that_jumps_ends_nothing(tmp_path: Path, jump: float) -> None:
     class Jumping(FakeClock):
