@@ -70,7 +70,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _free_port(host: str, declared: int | None) -> int:
-    tried = range(FIRST_PORT, FIRST_PORT + PORTS_TRIED) if declared is None else (declared,)
+    tried = range(FIRST_PORT, min(FIRST_PORT + PORTS_TRIED, 65536)) if declared is None else (declared,)
     why = ""
     for port in tried:
         try:

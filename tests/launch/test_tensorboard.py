@@ -54,14 +54,20 @@ def server_on_an_early_port() -> socket.socket:
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_port_that_is_taken_is_passed_over_or_refused(tmp_path: Path) -> None:
-    with server_on_an_early_port() as server:
-        first = server.getsockname()[1]
-        assert choose("127.0.0.1", None, "m", tmp_path).port != first
-        with pytest.raises(
-            PortError, match=f"cannot listen on 127.0.0.1, port {first}: .*in use.*tensorboard.port"
-        ):
-            choose("127.0.0.1", first, "m", tmp_path)
+def test_a_port_that_is_taken_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        taken = int(held.getsockname()[1])
+        monkeypatch.setattr(tensorboard, "FIRST_PORT", taken)
+        assert choose("127.0.0.1", None, "m", tmp_path).port > taken
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_port_that_was_asked_for_and_is_taken_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        taken = int(held.getsockname()[1])
+        said = rf"cannot listen on 127\.0\.0\.1, port {taken}: .*in use.*tensorboard\.port"
+        with pytest.raises(PortError, match=said):
+            choose("127.0.0.1", taken, "m", tmp_path)
 
 
 @pytest.mark.usefixtures("installed")
