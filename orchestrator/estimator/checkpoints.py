@@ -43,14 +43,14 @@ def _newest_first(model_dir: str) -> Iterator[str]:
     """Checkpoints whose files exist; by their names where the state file is damaged."""
     state = tf.train.get_checkpoint_state(model_dir)
     if state is not None:
-        yield from filter(_exists, reversed(state.all_model_checkpoint_paths))
+        yield from filter(exists, reversed(state.all_model_checkpoint_paths))
     elif tf.io.gfile.exists(os.path.join(model_dir, "checkpoint")):
         found = [(_INDEX.search(name), name) for name in tf.io.gfile.listdir(model_dir)]
         numbered = sorted((int(match[1]), name.removesuffix(".index")) for match, name in found if match)
         yield from (os.path.join(model_dir, name) for _, name in reversed(numbered))
 
 
-def _exists(prefix: str) -> bool:
+def exists(prefix: str) -> bool:
     """Whether there are files of a checkpoint, in the present or in the oldest format."""
     return bool(tf.io.gfile.exists(prefix + ".index") or tf.io.gfile.exists(prefix))
 

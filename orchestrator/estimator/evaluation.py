@@ -262,7 +262,7 @@ def checkpoint_or_newest(model: Model, checkpoint_path: str | None, purpose: str
 
 def _check_path(checkpoint_path: str) -> None:
     """Raises NotTrained, saying what there is, where no checkpoint has that prefix."""
-    if v1.train.checkpoint_exists(checkpoint_path) and not tf.io.gfile.isdir(checkpoint_path):
+    if checkpoints.exists(checkpoint_path) and not tf.io.gfile.isdir(checkpoint_path):
         return
     is_directory = tf.io.gfile.isdir(checkpoint_path)
     inside = checkpoints.kept(checkpoint_path if is_directory else os.path.dirname(checkpoint_path) or ".")
