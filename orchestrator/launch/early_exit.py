@@ -44,10 +44,21 @@ class EarlyExits:
                 if now - since >= (0.0 if self._job.is_experiment else FOREIGN_SECONDS):
                     _blame(row, "ended with exit code 0 while others still needed it")
 
+    def explain_loss(self) -> bool:
+        """Blames a server that left before somebody lost a peer; whether there is one."""
+        for row in self._table:
+            if _left_well(row) and self._serves(row.task):
+                _blame(row, "ended with exit code 0 while others still needed it")
+                return True
+        return False
+
+    def _serves(self, task: TaskId) -> bool:
+        coordinated = self._job.strategy is StrategyKind.COORDINATOR
+        return task.type is TaskType.PS or (coordinated and task.type is TaskType.WORKER)
+
     def _is_missed(self, row: TaskRow) -> bool:
         """It is a server, and somebody whom it serves still runs."""
-        coordinated = self._job.strategy is StrategyKind.COORDINATOR
-        if row.task.type is not TaskType.PS and not (coordinated and row.task.type is TaskType.WORKER):
+        if not self._serves(row.task):
             return False
         if completion.stage(self._table.states, self._job.strategy) is not Stage.TRAINING:
             return False

@@ -92,7 +92,8 @@ class Judge:
             if end.task.type is not TaskType.EVALUATOR and not self._table[end.task].ended_by_us
         )
         cause = find_root_cause(ends)
-        if cause is not None and cause.end.looks_like_victim and self._note_uneven_data():
+        bereft = cause is not None and cause.end.looks_like_victim
+        if bereft and (self._note_uneven_data() or self._early_exits.explain_loss()):
             return self._judge_cluster([row for row in self._table if _is_open(row)], now)
         if cause is None or self._wait_for_culprit(cause, now):
             return []

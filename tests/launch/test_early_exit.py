@@ -14,7 +14,7 @@ from orchestrator.launch.run_result import RunResult
 from orchestrator.launch.snapshot import RunPhase
 from orchestrator.launch.supervisor import Supervisor
 from orchestrator.testing import FakeClock, FakeLauncher, TaskScript
-from orchestrator.testing.script import Scripts, ends, progress
+from orchestrator.testing.script import Scripts, ends, failure, progress
 from tests.launch.jobs import make_job
 
 LEAVES = TaskScript.of(progress(1, 0, max_steps=100), progress(3, 30, max_steps=100), ends(4))
@@ -85,6 +85,16 @@ def test_a_chief_of_another_program_says_with_exit_code_0_that_it_is_done(tmp_pa
     scripts: dict[str, Scripts] = {"chief-0": [LEAVES], "worker-0": [SERVES], "ps-0": [SERVES]}
     result, again = play(tmp_path, StrategyKind.COORDINATOR, scripts, is_experiment=False)
     assert (result.phase, again) == (RunPhase.SUCCEEDED, [])
+
+
+def test_a_chief_that_dies_of_a_server_that_left_is_not_blamed(tmp_path: Path) -> None:
+    lost = TaskScript.of(
+        progress(1, 30), failure(3.1, "UnavailableError", "connection refused"), ends(3.2, 1)
+    )
+    scripts: dict[str, Scripts] = {"chief-0": [lost, TRAINS], "worker-0": [SERVES], "ps-0": [GOES, SERVES]}
+    result, again = play(tmp_path, StrategyKind.COORDINATOR, scripts, is_experiment=False)
+    assert (result.phase, again) == (RunPhase.SUCCEEDED, ["chief-0 worker-0 ps-0"])
+    assert result.history[0].reason.startswith("ps-0 ended with exit code 0 while others still needed it")
 
 
 def test_a_foreign_server_may_know_first_that_all_is_done(tmp_path: Path) -> None:
