@@ -5,7 +5,10 @@ Names are imported on first use; importing this package imports no TensorFlow.
 
 from __future__ import annotations
 
+from orchestrator.estimator import own_threads
 from orchestrator.estimator.lazy_names import lazy
+
+own_threads.ask_for()
 
 _HERE = "orchestrator.estimator"
 _TRAIN = "tensorflow:compat.v1.train"

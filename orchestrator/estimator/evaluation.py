@@ -30,6 +30,7 @@ from orchestrator.estimator.session_opening import SessionTarget, finalize, open
 from orchestrator.estimator.signatures import describe
 from orchestrator.estimator.stop_request import StopRequested
 from orchestrator.estimator.strategies import session_config_for
+from orchestrator.estimator.tiny_step import compute_in_one_thread_if_tiny
 from orchestrator.estimator.warm_starting import plan_warm_start
 
 v1 = tf.compat.v1
@@ -214,8 +215,11 @@ class Evaluation:
         self._callables.clear()
         config = self._model.config
         session_config = session_config_for(config, config.eval_distribute)
+        graph = self._graph
+        if config.eval_distribute is None and len(graph.inputs) == 1:
+            master = config.evaluation_master
+            compute_in_one_thread_if_tiny(session_config, graph.input, graph.results(), master)
         if config.eval_distribute is None and not any(may_trace(hook) for hook in self._hooks):
-            graph = self._graph
             run_in_one_thread_if_small(session_config, graph.graph, graph.results(), config.evaluation_master)
         target = SessionTarget(config.evaluation_master, session_config)
         return open_as_chief(self._graph.scaffold, target, lambda: checkpoint, self._warm_start)

@@ -30,35 +30,33 @@ RANDOM_OPERATIONS = frozenset(
 
 def random_operations(operations: Iterable[tf.Operation]) -> list[str]:
     """Names of the random ones among the operations, and inside the functions that these call."""
-    found, called, graph = [], [], None
-    for operation in operations:
-        graph = operation.graph
-        if operation.type in RANDOM_OPERATIONS:
-            found.append(operation.name)
-        called += _called_functions(operation.node_def)
-    if graph is not None and called:
-        found += _random_in_functions(graph, called)
-    return found
+    listed = list(operations)
+    found = [operation.name for operation in listed if operation.type in RANDOM_OPERATIONS]
+    inside = nodes_in_functions(listed)
+    return found + [f"{function}/{node.name}" for function, node in inside if node.op in RANDOM_OPERATIONS]
 
 
-def _called_functions(node: tf.compat.v1.NodeDef) -> list[str]:
-    names = [value.func.name for value in node.attr.values() if value.HasField("func")]
-    return names + [f.name for value in node.attr.values() for f in value.list.func]
-
-
-def _random_in_functions(graph: tf.Graph, called: list[str]) -> list[str]:
-    library = {f.signature.name: f for f in graph.as_graph_def().library.function}
-    found, seen = [], set()
+def nodes_in_functions(operations: Iterable[tf.Operation]) -> Iterator[tuple[str, tf.compat.v1.NodeDef]]:
+    """The nodes of all functions that the operations call, directly or not, each with its function's name."""
+    listed = list(operations)
+    called = [name for operation in listed for name in _called_functions(operation.node_def)]
+    if not called:
+        return
+    library = {f.signature.name: f for f in listed[0].graph.as_graph_def().library.function}
+    seen = set()
     while called:
         name = called.pop()
         if name in seen or name not in library:
             continue
         seen.add(name)
         for node in library[name].node_def:
-            if node.op in RANDOM_OPERATIONS:
-                found.append(f"{name}/{node.name}")
+            yield name, node
             called += _called_functions(node)
-    return found
+
+
+def _called_functions(node: tf.compat.v1.NodeDef) -> list[str]:
+    names = [value.func.name for value in node.attr.values() if value.HasField("func")]
+    return names + [f.name for value in node.attr.values() for f in value.list.func]
 
 
 def ancestors(

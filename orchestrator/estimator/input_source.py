@@ -18,10 +18,10 @@ class IteratorInitializerHook(tf.compat.v1.train.SessionRunHook):
     """Starts an input pipeline in every new session."""
 
     def __init__(self, initializer: Any) -> None:
-        self._initializer = initializer
+        self.initializer = initializer
 
     def after_create_session(self, session: tf.compat.v1.Session, coord: Any) -> None:
-        session.run(self._initializer)
+        session.run(self.initializer)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from orchestrator.estimator.signatures import describe
 from orchestrator.estimator.start_mark import StartMark
 from orchestrator.estimator.stop_request import StopRequest
 from orchestrator.estimator.strategies import crosses_processes, is_chief, session_config_for
+from orchestrator.estimator.tiny_step import compute_in_one_thread_if_tiny
 from orchestrator.estimator.triggers import NOW, earliest
 from orchestrator.estimator.warm_start_check import verify_warm_start
 from orchestrator.estimator.warm_starting import plan_warm_start, say_restored
@@ -107,9 +108,13 @@ def _session_opener(
         max_wait_seconds=config.session_creation_timeout_secs,
         mark=StartMark.of(graph.graph) if config.cluster_spec and not crosses_processes(strategy) else None,
     )
-    # A loop would run in one thread what single steps leave out, and round in other places.
-    if strategy is None and graph.loop is None and not any(may_trace(hook) for hook in hooks):
-        run_in_one_thread_if_small(session_config, graph.graph, graph.results(), target.master)
+    if strategy is None:
+        step = [graph.step.op, graph.loss.op]
+        in_loop = graph.loop is not None
+        compute_in_one_thread_if_tiny(session_config, graph.input, step, target.master, in_loop)
+        # A loop would run in one thread what single steps leave out, and round in other places.
+        if not in_loop and not any(may_trace(hook) for hook in hooks):
+            run_in_one_thread_if_small(session_config, graph.graph, graph.results(), target.master)
     if crosses_processes(strategy) or config.is_chief:
         find_newest = lambda: checkpoints.newest(model.model_dir)  # noqa: E731
         warm_start = _warm_start(model, find_newest())
