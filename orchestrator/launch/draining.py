@@ -9,7 +9,7 @@ from orchestrator.launch.events import EventKind
 from orchestrator.launch.job import Job
 from orchestrator.launch.run_journal import RunJournal
 from orchestrator.launch.snapshot import RunPhase
-from orchestrator.launch.task_table import TaskTable
+from orchestrator.launch.task_table import TaskRow, TaskTable
 
 
 class Drain:
@@ -47,8 +47,8 @@ class Drain:
                 continue
             what = "nothing" if seen is None else f"step {seen}"
             if last == self._sent_back_for:
-                row.given_up = True
-                self._leave_out(f"{row.task} ended twice without an evaluation of step {last}, the last one")
+                why = f"{row.task} ended twice without an evaluation of step {last}, the last one"
+                self.leave_out(row, why)
                 continue
             self._sent_back_for, row.restart_at = last, now
             text = f"{row.task} ended when it had evaluated {what}; started again for step {last}"
@@ -64,10 +64,12 @@ class Drain:
             return
         for row in self._table.of_type(TaskType.EVALUATOR):
             if not row.state.settled:
-                row.given_up, row.restart_at = True, None
-                self._leave_out(f"{row.task} did not evaluate the last checkpoint within {self._limit:g} s")
+                why = f"{row.task} did not evaluate the last checkpoint within {self._limit:g} s"
+                self.leave_out(row, why)
 
-    def _leave_out(self, why: str) -> None:
+    def leave_out(self, row: TaskRow, why: str) -> None:
+        """Nothing waits any more for an evaluator that has not evaluated the last checkpoint."""
+        row.given_up, row.restart_at = True, None
         self._journal.note(f"{why}; the run ends without it")
         if not self._job.policy.evaluator_may_fail:
             self.missing = why

@@ -116,10 +116,10 @@ class InjectingLauncher:
     def plan(self, job: Job, attempt: int) -> LaunchPlan:
         self._run_dir = RunDir(job.run_dir)
         self._coordinated = job.strategy is StrategyKind.COORDINATOR
-        plan = self._inner.plan(job, attempt)
-        return replace(
-            plan, tasks=tuple(replace(task, env={**task.env, ENV_FAULTS: "1"}) for task in plan.tasks)
-        )
+        return _with_faults(self._inner.plan(job, attempt))
+
+    def move(self, plan: LaunchPlan, tasks: Collection[TaskId]) -> LaunchPlan:
+        return _with_faults(self._inner.move(plan, tasks))
 
     def poll(self, timeout: float) -> list[TaskEvent]:
         events = self._inner.poll(timeout)
@@ -174,3 +174,9 @@ class InjectingLauncher:
     def _steps(self, task: TaskId) -> bool:
         """Whether it counts steps itself; workers of a coordinator do what the chief counts."""
         return task.trains and not (self._coordinated and task.type is TaskType.WORKER)
+
+
+def _with_faults(plan: LaunchPlan) -> LaunchPlan:
+    """The plan with tasks that let themselves be made to hang."""
+    tasks = tuple(replace(task, env={**task.env, ENV_FAULTS: "1"}) for task in plan.tasks)
+    return replace(plan, tasks=tasks)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -188,6 +188,13 @@ class LaunchPlan:
     tasks: tuple[TaskPlan, ...]
     launcher: str
     notes: tuple[str, ...] = ()
+    away: frozenset[TaskId] = frozenset()
+    """Side-cars that cannot be started with the others: no host is there for them at present."""
+
+    def moved(self, other: LaunchPlan, tasks: Collection[TaskId]) -> LaunchPlan:
+        """This plan with another one's cluster and parts for `tasks`."""
+        parts = tuple(other.task(part.task) if part.task in tasks else part for part in self.tasks)
+        return replace(self, cluster=other.cluster, tasks=parts, away=self.away.difference(tasks))
 
     def task(self, task: TaskId) -> TaskPlan:
         """The plan of one task; KeyError when it is not part of the attempt."""

@@ -134,7 +134,8 @@ class Launcher(Protocol):
         """Resolves hosts, addresses and start methods; holds ports, starts nothing.
 
         Planning a later attempt of the same job gives every task the address
-        it had, unless `submit` found that address taken. Raises PortError and StartError.
+        it had, unless `submit` found that address taken; tasks that run stay where
+        they are. Raises PortError and StartError.
         """
 
     def prepare(self, job: Job) -> None:
@@ -153,6 +154,14 @@ class Launcher(Protocol):
         nothing started, when an address was taken by someone else since it was
         planned: plan the same attempt again for another one. A single task that
         cannot be started is reported by `poll` as exited with code 127.
+        """
+
+    def move(self, plan: LaunchPlan, tasks: Collection[TaskId]) -> LaunchPlan:
+        """`plan` with other addresses for `tasks`, which no other task calls; on other hosts where need be.
+
+        They do not run; the others may, and keep what they have. Starts nothing
+        and waits for no host: raises HostsAway where one is missing at present,
+        also PortError and StartError.
         """
 
     def poll(self, timeout: float) -> list[TaskEvent]:

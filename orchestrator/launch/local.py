@@ -150,6 +150,9 @@ class LocalLauncher:
             hint = " Raise the limit (ulimit -n)." if error.errno == errno.EMFILE else ""
             raise StartError(f"{len(chosen)} tasks cannot be started: {error.strerror}.{hint}") from error
 
+    def move(self, plan: LaunchPlan, tasks: Collection[TaskId]) -> LaunchPlan:
+        return plan.moved(self.plan(plan.job, plan.attempt), tasks)
+
     def poll(self, timeout: float) -> list[TaskEvent]:
         return self._processes.poll(timeout)
 

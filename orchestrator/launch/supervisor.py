@@ -137,9 +137,10 @@ class Supervisor:
     def _begin(self) -> None:
         plan = self._launcher.plan(self._job, 0)
         self._table = TaskTable(plan, self._run_dir)
-        self._attempts = Attempts(self._launcher, self._job, plan, self._table, self._journal)
-        self._judge = Judge(self._job, self._table, self._rng)
         self._drain = Drain(self._job, self._table, self._journal)
+        parts = (self._launcher, self._job, plan, self._table, self._journal)
+        self._attempts = Attempts(*parts, leave_out=self._drain.leave_out)
+        self._judge = Judge(self._job, self._table, self._rng)
         self._hang_watch = HangWatch(self._job, self._table, self._launcher, self._journal)
         self._journal.begin(plan, self._table)
         if self._job.prepare_command:

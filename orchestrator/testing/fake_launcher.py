@@ -147,6 +147,10 @@ class FakeLauncher:
             self._playing[task] = _Playing(script, pid, start, plan.attempt, self.clock.monotonic())
         self.submitted.append((plan.attempt, chosen))
 
+    def move(self, plan: LaunchPlan, tasks: Collection[TaskId]) -> LaunchPlan:
+        """The same plan: made-up addresses are never lost."""
+        return plan
+
     def poll(self, timeout: float) -> list[TaskEvent]:
         """Lets time pass until something happens, at most `timeout` seconds."""
         deadline = self.clock.monotonic() + timeout

@@ -30,6 +30,14 @@ tasks: {chief: {}, worker: {}, ps: {}, evaluator: {}}
 strategy: multi_worker_mirrored
 tasks: {chief: {}, worker: {}}
 """,
+    "watched": """\
+strategy: multi_worker_mirrored
+tasks: {chief: {hosts: [h1]}, worker: {hosts: [h2]}, evaluator: {hosts: [h3]}}
+""",
+    "watched from anywhere": """\
+strategy: multi_worker_mirrored
+tasks: {chief: {hosts: [h1]}, worker: {hosts: [h2]}, evaluator: {}}
+""",
     "synchronous": """\
 strategy: multi_worker_mirrored
 tasks: {chief: {hosts: [h1]}, worker: {hosts: [h2]}}

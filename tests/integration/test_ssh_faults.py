@@ -165,6 +165,25 @@ def test_a_host_that_tasks_are_declared_on_is_waited_for(laptop: Laptop) -> None
         assert (first["kind"], first["task"], first["host"]) == ("host_lost", "worker-0", "h2")
 
 
+@pytest.mark.parametrize("cluster", ["watched", "watched from anywhere"])
+def test_training_goes_on_without_the_host_of_the_evaluator(laptop: Laptop, cluster: str) -> None:
+    laptop.write(cluster, MAX_STEPS, held=True, lease_seconds=10)
+    with SshRun(laptop) as run:
+        run.wait_for_checkpoint(20)
+        assert run.host_of("evaluator-0") == "h3"
+        laptop.hosts.power_off("h3")
+        wait_for_output(run, "host h3 was lost")
+        if cluster == "watched":
+            wait_for_output(run, "evaluator-0 cannot be started: host h3 cannot be reached")
+            laptop.hosts.power_on("h3")
+        run.wait_for("another start", lambda state, _: state.tasks["evaluator-0"]["starts"] == 2)
+        assert (run.host_of("evaluator-0") == "h3") == (cluster == "watched")
+        laptop.release()
+        assert_trained(run)
+        assert {*run.restarts()} == {"evaluator-0"}
+        assert laptop.first_steps("chief-0") == [0], "training was interrupted"
+
+
 def test_ctrl_c_is_obeyed_while_a_host_does_not_answer(laptop: Laptop) -> None:
     laptop.write("synchronous", MAX_STEPS, connect_timeout_seconds=3600)
     laptop.hosts.cut("h2")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,9 @@ def test_without_a_step_it_comes_as_soon_as_the_task_runs(tmp_path: Path) -> Non
 
 def test_tasks_are_told_that_faults_are_injected(tmp_path: Path) -> None:
     job = make_job(tmp_path / "run", chief=1)
-    plan = InjectingLauncher(FakeLauncher(FakeClock()), []).plan(job, 0)
+    launcher = InjectingLauncher(FakeLauncher(FakeClock()), [])
+    plan = launcher.plan(job, 0)
     assert [planned.env[ENV_FAULTS] for planned in plan.tasks] == ["1"]
+    without = replace(plan, tasks=tuple(replace(planned, env={}) for planned in plan.tasks))
+    assert launcher.move(without, [plan.tasks[0].task]) == plan
     assert Fault.HANG.number == HANG_SIGNAL

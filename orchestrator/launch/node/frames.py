@@ -76,6 +76,11 @@ class FrameReader:
         return at >= 0
 
     @property
+    def marked(self) -> bool:
+        """Whether the marker has come, where there is to be one."""
+        return not self._marker
+
+    @property
     def waiting(self) -> int:
         """Bytes of a frame that is not complete yet."""
         return len(self._received)

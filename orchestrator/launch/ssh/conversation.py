@@ -93,6 +93,11 @@ class Conversation:
         """What waits to be written to the connection."""
         return 0 if self.link is None else self.link.unsent_bytes
 
+    @property
+    def begun(self) -> bool:
+        """Our program has begun on the host, and is about to get through to the agent or has done so."""
+        return self.usable and self.link is not None and self.link.answers
+
     def begin(self, now: float) -> None:
         """Makes the first connection."""
         self._open(now)

@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import re
-import secrets
-import time
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.cluster.launcher_sections import SshSection
+from orchestrator.cluster.records import ENV_RUN_DIR
 from orchestrator.cluster.task import TaskId, TaskType
-from orchestrator.errors import Abandoned, ConfigError, HostsAway, PortError, StartError
+from orchestrator.errors import Abandoned, ConfigError, PortError, StartError
 from orchestrator.launch.job import Job, LaunchPlan, StartMethod
 from orchestrator.launch.launcher import PeakUsage, StackFile, StopKind, TaskEvent
 from orchestrator.launch.local_plan import all_tasks
 from orchestrator.launch.log_stream import read_logs
-from orchestrator.launch.node.delivery import package, remote_command
 from orchestrator.launch.node.job_wire import encode_job, encode_plan
 from orchestrator.launch.run_dir import RunDir
-from orchestrator.launch.ssh.client import Connect, client_of, over_ssh, somebody_to_ask
-from orchestrator.launch.ssh.code_directory import CodeTree, read_code_directory
-from orchestrator.launch.ssh.code_transfer import send_code
-from orchestrator.launch.ssh.connection_state import ConnectionState
-from orchestrator.launch.ssh.conversation import Conversation, Deliver, Terms, begin_link
+from orchestrator.launch.ssh.client import Connect, over_ssh, somebody_to_ask
 from orchestrator.launch.ssh.host_comparison import require_common_ground
 from orchestrator.launch.ssh.host_survey import Visit
-from orchestrator.launch.ssh.placement import Capacity, declared, missing, place
-from orchestrator.launch.ssh.plan import NAME, Host, job_on, make_ssh_plan, placeholder, plan_on, preparing_on
-from orchestrator.launch.ssh.remote_hosts import RemoteHosts, problem
+from orchestrator.launch.ssh.placement import can_wait, declared, place
+from orchestrator.launch.ssh.plan import (
+    KEEPALIVE_VARIABLE,
+    NAME,
+    Host,
+    job_on,
+    make_ssh_plan,
+    plan_on,
+    preparing_on,
+)
 from orchestrator.launch.ssh.reports import Reports
+from orchestrator.launch.ssh.roster import Resolve, Roster
 from orchestrator.launch.ssh.shared_files import SharedFiles
-from orchestrator.launch.ssh.switchboard import Switchboard
 
 CLOSE_SECONDS = 60.0
 _STOP_SECONDS = 120.0
@@ -43,7 +43,8 @@ class SshLauncher:
     One object serves one job, from one thread; a second one keeps up the
     conversations with the hosts. `connect` makes connections, `resolve` tells
     the addresses of hosts where the options do not, `meet` refuses hosts that
-    cannot work together.
+    cannot work together, `environ` is the launcher's own environment, of which
+    tasks are given nothing but the keepalives of gRPC.
     """
 
     name = NAME
@@ -53,26 +54,20 @@ class SshLauncher:
         run_dir: Path,
         *,
         connect: Connect = over_ssh,
-        resolve: Callable[[SshSection, Collection[str]], Mapping[str, str]] | None = None,
+        resolve: Resolve | None = None,
         meet: Callable[[Job, Visit], None] = require_common_ground,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self._paths = RunDir(run_dir)
-        self._connect = connect
         self._meet = meet
-        self._resolve = resolve or (lambda options, names: client_of(options).host_names(list(names)))
-        self._options = SshSection()
-        self._grace = 0.0
-        self._run_name = re.sub(r"[^A-Za-z0-9._@-]", "_", run_dir.name).lstrip(".-") or "run"
-        self._run_name += f"-{secrets.token_hex(4)}"
-        self._generations: dict[str, int] = {}
-        self._hosts = RemoteHosts(self._conversation, Switchboard())
+        self._environ = os.environ if environ is None else environ
+        self._roster = Roster(self._paths, connect, resolve)
+        self._hosts = self._roster.hosts
         self._shared = SharedFiles(self._paths, self._hosts)
         self._reports = Reports(self._paths, self._hosts, self._shared.share)
-        self._addresses: dict[str, str] = {}
-        self._code: CodeTree | None = None
-        self._code_dir = Path()
         self._placed: dict[TaskId, str] = {}
-        self._warm: set[str] = set()
+        self._plan: LaunchPlan | None = None
+        """The newest."""
         self._closed = False
 
     def heed(self, stopped: Callable[[], bool]) -> None:
@@ -82,48 +77,69 @@ class SshLauncher:
     def preview(self, job: Job) -> LaunchPlan:
         """As `Previewing`: asks `ssh` for addresses, and no host for anything."""
         self._take_options(job)
-        names = self._names(job)
-        self._find_addresses(names)
-        placed = place(job, self._capacities(names))
-        hosts = {task: self._placeholder(name) for task, name in placed.items()}
+        placed = place(job, self._roster.capacities(self._roster.names(job)))
+        hosts = {task: self._roster.placeholder(name) for task, name in placed.items()}
         shown = {t: declared(job, t).port or f"<port of {t}>" for t in placed}
         ports: dict[TaskId, object] = dict(shown) if job.size > 1 else {}
-        plan = make_ssh_plan(job, 0, hosts, ports, code_dir=self._code_dir)
-        return preparing_on(plan, hosts[min(placed)])
+        return preparing_on(self._make_plan(job, 0, hosts, ports, {}), hosts[min(placed)])
 
     def plan(self, job: Job, attempt: int) -> LaunchPlan:
         """As `Launcher.plan`; connects to the hosts and brings them the code where that is not done yet.
 
-        Raises HostsAway where a later attempt needs hosts that were lost.
+        Tasks that run stay where they are. Raises HostsAway where a later
+        attempt needs hosts that were lost.
         """
         self._take_options(job)
         self._reports.begin(job)
-        names = self._names(job)
-        self._find_addresses(names)
-        notes = self._reach(job, names, first=attempt == 0 and not self._placed)
+        staying, first = self._reports.places, attempt == 0 and not self._placed
+        names = self._roster.names(job)
+        notes = self._roster.reach(job, [n for n in names if n not in staying.values()], first=first)
         usable = [name for name in names if self._hosts.usable(name)]
         if not self._placed:
-            addresses = {name: self._addresses[name] for name in usable}
+            addresses = {name: self._roster.addresses[name] for name in usable}
             self._meet(job, Visit(addresses, {}, {}, self._hosts.ask))
-        self._placed = self._place(job, usable)
-        hosts = {task: self._host(name) for task, name in self._placed.items()}
-        ports = self._hold(job, self._placed) if job.size > 1 else {}
-        plan = make_ssh_plan(job, attempt, hosts, ports, code_dir=self._code_dir)
-        self._shared.spread(job, {host.name: host for host in hosts.values()}, self._placed, self._code_dir)
-        self._warm_up(plan, hosts.values())
+        self._placed = self._place(job, usable, staying)
+        before = {} if self._plan is None else {part.task: part for part in self._plan.tasks}
+        away = [task for task in all_tasks(job) if task not in self._placed]
+        known = {task: before[task].address or "" for task in (*staying, *away)} if job.size > 1 else {}
+        ports = self._hold(job, {t: n for t, n in self._placed.items() if t not in known})
+        plan = self._equip(job, attempt, self._placed, ports, known)
+        tasks = sorted([*plan.tasks, *(before[task] for task in away)], key=lambda part: part.task)
         self._prepare_late(job)
-        return replace(plan, notes=(*notes, *plan.notes))
+        self._plan = replace(plan, tasks=tuple(tasks), away=frozenset(away), notes=(*notes, *plan.notes))
+        return self._plan
+
+    def move(self, plan: LaunchPlan, tasks: Collection[TaskId]) -> LaunchPlan:
+        """As `Launcher.move`: to hosts that answer now and have the data; lost ones are sought meanwhile."""
+        job, names = plan.job, self._roster.names(plan.job)
+        staying = {task: name for task, name in self._placed.items() if task not in tasks}
+        fit = [name for name in names if self._fits(job, name, tasks, staying)]
+        try:
+            placed = place(job, self._roster.capacities(fit), staying, plan.away.difference(tasks))
+        except ConfigError as error:
+            away = self._roster.tasks_without_host(job, tasks, error)
+            self._hosts.seek([name for name in names if name not in self._reports.places.values()])
+            raise away from error
+        there = {placed[task] for task in tasks}
+        self._roster.bring_code(job, there)
+        known = {p.task: p.address for p in plan.tasks if p.address is not None and p.task not in tasks}
+        ports = self._hold(job, {task: placed[task] for task in tasks})
+        self._placed = placed
+        here = {task: name for task, name in placed.items() if name in there}
+        self._plan = plan.moved(self._equip(job, plan.attempt, here, ports, known), tasks)
+        for name in there:
+            self._shared.catch_up(name)
+        return self._plan
 
     def visit(self, job: Job) -> Visit:
         """Connects to the hosts and brings them nothing, so that they can be asked; then `close`."""
         self._take_options(job)
-        names = self._names(job)
-        self._find_addresses(names)
+        names = self._roster.names(job)
         failures = self._hosts.connect(names, ask=somebody_to_ask())
         usable = [name for name in names if name not in failures]
-        addresses = {name: self._addresses[name] for name in names}
+        addresses = {name: self._roster.addresses[name] for name in names}
         try:
-            placed, unplaced = {} if failures else place(job, self._capacities(usable)), ""
+            placed, unplaced = {} if failures else place(job, self._roster.capacities(usable)), ""
         except ConfigError as error:
             placed, unplaced = {}, str(error)
         return Visit(addresses, failures, placed, self._hosts.ask, unplaced)
@@ -144,11 +160,14 @@ class SshLauncher:
         by_host: dict[str, list[TaskId]] = {}
         for task in chosen:
             by_host.setdefault(plan.task(task).host, []).append(task)
-        self._need(by_host)
+        self._need(plan, by_host)
         for task in chosen:
             self._reports.starting(plan, task)
         questions = {
-            name: {"do": "submit", "plan": encode_plan(plan_on(plan, self._host(name), self._code_dir), here)}
+            name: {
+                "do": "submit",
+                "plan": encode_plan(plan_on(plan, self._roster.host(name), self._roster.code_dir), here),
+            }
             for name, here in by_host.items()
         }
         refused: dict[str, tuple[str, str]] = {}
@@ -215,122 +234,70 @@ class SshLauncher:
         self._hosts.close(CLOSE_SECONDS)
         self._reports.close()
 
-    # Hosts
+    # Starting
 
     def _take_options(self, job: Job) -> None:
         if Path(job.run_dir) != self._paths.path:
             raise ValueError(f"this launcher serves {self._paths.path}, not {job.run_dir}")
-        self._options = SshSection.model_validate(dict(job.launcher_options))
-        self._grace = job.policy.grace_seconds
-        self._code_dir = Path(self._options.code_dir).expanduser()
-        self._code_dir = Path(job.working_dir, self._code_dir).resolve()
+        self._roster.take_options(job)
 
-    def _names(self, job: Job) -> list[str]:
-        """Every host that may be used, as the cluster file has them."""
-        named = [declared(job, task).host for task in all_tasks(job)]
-        found = [*(host.name for host in self._options.hosts), *(name for name in named if name is not None)]
-        if not found:
-            raise ConfigError("the ssh launcher has no host: write them under 'ssh.hosts'.")
-        return list(dict.fromkeys(found))
-
-    def _find_addresses(self, names: Collection[str]) -> None:
-        known = self._options.addresses
-        missing = [name for name in names if name not in known and name not in self._addresses]
-        if missing:
-            self._addresses.update(self._resolve(self._options, missing))
-        self._addresses.update({name: known[name] for name in names if name in known})
-
-    def _capacities(self, names: Collection[str]) -> list[Capacity]:
-        said = {host.name: host for host in self._options.hosts}
-        found = []
-        for name in names:
-            welcome = self._hosts[name].welcome if self._hosts.usable(name) else {}
-            cpus, gpus = welcome.get("cpus"), len(welcome["gpus"]) if "gpus" in welcome else None
-            option = said.get(name)
-            if option is not None and option.cpus is not None:
-                cpus = option.cpus
-            if option is not None and option.gpus is not None:
-                gpus = option.gpus
-            found.append(Capacity(name, cpus, gpus))
-        return found
-
-    def _reach(self, job: Job, names: Collection[str], *, first: bool) -> list[str]:
-        """Connects to what is not connected; what there is to note. Raises EnvironmentProblem."""
-        new = [name for name in names if not self._hosts.usable(name)]
-        failures = self._hosts.connect(new, ask=first and somebody_to_ask())
-        if failures and first:
-            raise problem(failures)
-        away = missing(job, failures, len(names))
-        if away is not None:
-            raise self._away(away)
-        reached = [name for name in new if name not in failures]
-        if reached:
-            send_code(self._hosts, reached, self._read_code(job))
-        notes = [] if self._code is None or not first else list(self._code.notes)
-        return notes + [f"host {name} is left out: {reason}" for name, reason in failures.items()]
-
-    def _place(self, job: Job, usable: Collection[str]) -> dict[TaskId, str]:
+    def _place(self, job: Job, usable: Collection[str], staying: Mapping[TaskId, str]) -> dict[TaskId, str]:
+        """The host of every task that has one. Raises HostsAway where one is missing that cannot wait."""
+        capacities = self._roster.capacities(usable)
         try:
-            return place(job, self._capacities(usable))
+            return place(job, capacities, staying)
         except ConfigError as error:
-            lost = [host.name for host in self._hosts.known() if not host.usable]
-            if not self._placed or not lost:
+            if not self._placed or all(host.usable for host in self._hosts.known()):
                 raise
-            text = f"{error} Without {', '.join(lost)} there is no place for it"
-            raise self._away(text) from error
+            planned = self._plan is not None
+            waiting = [t for t in all_tasks(job) if planned and can_wait(job, t) and t not in staying]
+            try:
+                return place(job, capacities, staying, waiting)
+            except ConfigError:
+                trained = [task for task in all_tasks(job) if task not in waiting]
+                raise self._roster.tasks_without_host(job, trained, error) from error
 
-    def _away(self, text: str) -> HostsAway:
-        return HostsAway(text, self._options.host_wait_seconds, "ssh.host_wait_seconds")
+    def _fits(self, job: Job, name: str, tasks: Collection[TaskId], staying: Mapping[TaskId, str]) -> bool:
+        """Whether tasks that nobody waits for can be started on a host now, and take nothing from others."""
+        if not self._hosts.usable(name) or not self._hosts[name].connected:
+            return False
+        greedy = any(job.tasks[task.type].gpus for task in tasks)
+        if greedy and any(task.trains and at == name for task, at in staying.items()):
+            return False
+        return not self._reports.prepared or name in self._reports.prepared
 
-    def _read_code(self, job: Job) -> CodeTree:
-        if self._code is None:
-            places = [] if "://" in job.model_dir else [Path(job.model_dir)]
-            options = self._options
-            self._code = read_code_directory(
-                self._code_dir, options.include, options.exclude, outcomes=[self._paths.path, *places]
-            )
-        return self._code
+    def _make_plan(
+        self,
+        job: Job,
+        attempt: int,
+        hosts: Mapping[TaskId, Host],
+        ports: Mapping[TaskId, object],
+        known: Mapping[TaskId, str],
+    ) -> LaunchPlan:
+        keepalive = self._environ.get(KEEPALIVE_VARIABLE)
+        code_dir = self._roster.code_dir
+        return make_ssh_plan(job, attempt, hosts, ports, code_dir=code_dir, known=known, keepalive=keepalive)
 
-    def _conversation(self, name: str, ask: bool, deliver: Deliver) -> Conversation:
-        options, command = self._options, remote_command(self._options.python)
-        generation = self._generations[name] = self._generations.get(name, -1) + 1
-        place = re.sub(r"[^A-Za-z0-9._@-]", "_", name)
-        self._warm.discard(name)
-        run_id = f"{self._run_name}-{place}" + (f".{generation}" if generation else "")
-        return Conversation(
-            terms=Terms(run_id, options.root, options.lease_seconds, self._grace),
-            package=package(),
-            connect=lambda interactive: begin_link(self._connect(options, name, command, interactive)),
-            deliver=deliver,
-            state=ConnectionState(options.lease_seconds, self._grace, time.monotonic()),
-            patience=options.connect_timeout_seconds + 60.0,
-            interactive=ask,
-        )
-
-    def _host(self, name: str) -> Host:
-        """What plans need to know of a host that was reached."""
-        host = self._hosts[name]
-        welcome = host.welcome
-        (capacity,) = self._capacities([name])
-        gpus = tuple(map(str, welcome["gpus"]))
-        return Host(
-            name=name,
-            address=self._addresses[name],
-            python=str(welcome["executable"]),
-            run_dir=str(welcome["run_dir"]),
-            code_dir=host.code_dir,
-            cores=None if capacity.cpus is None else max(1, int(capacity.cpus)),
-            gpus=gpus if capacity.gpus is None else gpus[: capacity.gpus],
-            environ=welcome["environ"],
-        )
-
-    def _placeholder(self, name: str) -> Host:
-        return placeholder(name, self._addresses[name], self._options.python)
-
-    # Starting
+    def _equip(
+        self,
+        job: Job,
+        attempt: int,
+        placed: Mapping[TaskId, str],
+        ports: Mapping[TaskId, object],
+        known: Mapping[TaskId, str],
+    ) -> LaunchPlan:
+        """The plan of tasks that have their places; their hosts get what tasks read at their start."""
+        hosts = {task: self._roster.host(name) for task, name in placed.items()}
+        plan = self._make_plan(job, attempt, hosts, ports, known)
+        by_name = {host.name: host for host in hosts.values()}
+        self._shared.spread(job, by_name, self._placed, self._roster.code_dir)
+        self._warm_up(plan, by_name.values())
+        return plan
 
     def _hold(self, job: Job, placed: Mapping[TaskId, str]) -> dict[TaskId, object]:
-        """Has each host hold the ports of its tasks. Raises PortError."""
+        """Has each host hold the ports of its tasks; a lone process needs none. Raises PortError."""
+        if job.size == 1:
+            return {}
         questions: dict[str, dict[str, object]] = {}
         for name in dict.fromkeys(placed.values()):
             here = {str(task): declared(job, task).port for task in placed if placed[task] == name}
@@ -344,16 +311,20 @@ class SshLauncher:
 
     def _warm_up(self, plan: LaunchPlan, hosts: Collection[Host]) -> None:
         """Has hosts that will fork tasks import TensorFlow already, all at the same time."""
-        for host in {host.name: host for host in hosts}.values():
+        for host in hosts:
             forks = any(p.host == host.name and p.start_method is StartMethod.FORK for p in plan.tasks)
-            if forks and host.name not in self._warm:
-                self._warm.add(host.name)
-                there = job_on(plan.job, host, self._code_dir)
+            if forks and not self._hosts[host.name].warm:
+                self._hosts[host.name].warm = True
+                there = job_on(plan.job, host, self._roster.code_dir)
                 self._hosts.tell(host.name, {"do": "warm", "job": encode_job(there)})
 
-    def _need(self, names: Collection[str]) -> None:
-        """Raises PortError where a host is lost: its addresses are, too."""
-        lost = [name for name in names if not self._hosts.usable(name)]
+    def _need(self, plan: LaunchPlan, by_host: Mapping[str, list[TaskId]]) -> None:
+        """Raises PortError where a host is lost, or was meanwhile: its addresses are, too."""
+        lost = []
+        for name, here in by_host.items():
+            planned = {Path(plan.task(task).env[ENV_RUN_DIR]) for task in here}
+            if not self._hosts.usable(name) or planned != {Path(self._roster.host(name).run_dir)}:
+                lost.append(name)
         if lost:
             raise PortError(f"{', '.join(lost)} cannot be reached, so the tasks there need other addresses.")
 
@@ -370,7 +341,7 @@ class SshLauncher:
         raise StartError(text)
 
     def _prepare(self, job: Job, name: str) -> None:
-        there = job_on(job, self._host(name), self._code_dir)
+        there = job_on(job, self._roster.host(name), self._roster.code_dir)
         ((answer, _),) = self._hosts.ask({name: {"do": "prepare", "job": encode_job(there)}}).values()
         if answer["event"] != "accepted":
             raise StartError(f"host {name}: {answer.get('message', 'it was lost')}")
@@ -389,7 +360,7 @@ class SshLauncher:
 
     def _readers(self, job: Job) -> list[str]:
         """The hosts with tasks that read data: all but those that only hold variables."""
-        readers = [t for t in all_tasks(job) if t.type is not TaskType.PS or len(self._placed) == 1]
+        readers = [t for t in self._placed if t.type is not TaskType.PS or len(self._placed) == 1]
         return list(dict.fromkeys(self._placed[task] for task in readers))
 
     def _running_by_host(self, tasks: Collection[TaskId]) -> dict[str, list[str]]:

@@ -83,6 +83,11 @@ class Link:
                 self.ended, self._error = True, str(error)
         return frames
 
+    @property
+    def answers(self) -> bool:
+        """Our program runs at the other end."""
+        return self._reader.marked and not self.ended
+
     def reason(self) -> str:
         """Why the connection ended, as ssh or the host says it."""
         with suppress(subprocess.TimeoutExpired):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from orchestrator.cluster.task import TaskId
+from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.errors import ConfigError
 from orchestrator.launch.job import Job
 from orchestrator.launch.local_plan import all_tasks
+
+_NONE: Mapping[TaskId, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -69,49 +72,68 @@ def declared(job: Job, task: TaskId) -> Declared:
     return Declared(host, int(port))
 
 
-def place(job: Job, hosts: Sequence[Capacity]) -> dict[TaskId, str]:
-    """The host of every task.
+def can_wait(job: Job, task: TaskId) -> bool:
+    """Whether the others can do without a task meanwhile: an evaluator beside a training."""
+    return task.type is TaskType.EVALUATOR and any(other.trains for other in all_tasks(job))
 
-    Tasks stand where they are declared; the others are spread so that no host
+
+def place(
+    job: Job,
+    hosts: Sequence[Capacity],
+    staying: Mapping[TaskId, str] = _NONE,
+    left_out: Collection[TaskId] = (),
+) -> dict[TaskId, str]:
+    """The host of every task that is not left out.
+
+    Those that stay have theirs, be it one of `hosts` or not. Tasks stand where
+    they are declared; the others are spread so that no host
     has much more to do than another, for its size: training tasks by GPUs where
     there are any, all others by cores. Raises ConfigError when GPUs that a task
     asks for are nowhere left, and when there is no host for it.
     """
     sizes = _sizes(hosts)
     loads = {host.host: _Load(host, sizes[host.host]) for host in hosts}
-    placed: dict[TaskId, str] = {}
-    for task in all_tasks(job):
-        host = declared(job, task).host
-        if host is not None:
-            placed[task] = host
-            if host not in loads:
-                raise ConfigError(f"{task} is declared on {host}, and that host cannot be used.")
+    placed = dict(staying)
+    for task, host in staying.items():
+        if host in loads:
             loads[host].take(task, job)
-    for task in _most_demanding_first(job):
+    wanted = [task for task in all_tasks(job) if task not in left_out]
+    for task in wanted:
+        declaration = declared(job, task).host
+        if task not in placed and declaration is not None:
+            placed[task] = declaration
+            if declaration not in loads:
+                raise ConfigError(f"{task} is declared on {declaration}, and that host cannot be used.")
+            loads[declaration].take(task, job)
+    for task in _most_demanding_first(wanted, job):
         if task not in placed:
             placed[task] = _choose(job, task, list(loads.values()))
             loads[placed[task]].take(task, job)
-    return {task: placed[task] for task in all_tasks(job)}
+    return {task: placed[task] for task in wanted}
 
 
-def missing(job: Job, failures: Mapping[str, str], hosts: int) -> str | None:
+def missing(
+    job: Job, failures: Mapping[str, str], hosts: int, tasks: Collection[TaskId] | None = None
+) -> str | None:
     """Why tasks cannot be placed without hosts that cannot be reached; None where the others will do.
 
     `failures` says why each cannot be reached; `hosts` is how many there are.
+    Without `tasks` it is about all that cannot wait.
     """
-    declarations = {task: declared(job, task).host for task in all_tasks(job)}
+    about = [t for t in all_tasks(job) if not can_wait(job, t)] if tasks is None else tasks
+    declarations = {task: declared(job, task).host for task in about}
     found = []
     for name, reason in failures.items():
-        tasks = [str(task) for task, host in declarations.items() if host == name]
-        if tasks or len(failures) == hosts:
-            why = f"{', '.join(tasks)} declared there; " if tasks else ""
+        there = [str(task) for task, host in declarations.items() if host == name]
+        if there or len(failures) == hosts:
+            why = f"{', '.join(there)} declared there; " if there else ""
             found.append(f"host {name} cannot be reached ({why}{reason or 'no reason was given'})")
     return "; ".join(found) or None
 
 
-def _most_demanding_first(job: Job) -> list[TaskId]:
+def _most_demanding_first(tasks: Collection[TaskId], job: Job) -> list[TaskId]:
     """Those that ask for GPUs come first, the hungriest of them in front; then as tasks are shown."""
-    return sorted(all_tasks(job), key=lambda task: (-(job.tasks[task.type].gpus or 0), task))
+    return sorted(tasks, key=lambda task: (-(job.tasks[task.type].gpus or 0), task))
 
 
 def _choose(job: Job, task: TaskId, loads: list[_Load]) -> str:

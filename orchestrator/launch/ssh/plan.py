@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from orchestrator.cluster.task import TaskId
 from orchestrator.errors import ConfigError
@@ -19,6 +20,7 @@ from orchestrator.launch.start_method import ParentFacts, choose, same_interpret
 KEEPALIVE_VARIABLE = "TF_GRPC_DEFAULT_OPTIONS"
 KEEPALIVE = "grpc.keepalive_time_ms=20000,grpc.keepalive_timeout_ms=10000"
 """So that a cut cable is noticed: without it TensorFlow waits for ever for an answer."""
+_NONE: Mapping[TaskId, str] = MappingProxyType({})
 NAME = "ssh"
 
 
@@ -58,14 +60,20 @@ def make_ssh_plan(
     ports: Mapping[TaskId, object],
     *,
     code_dir: Path,
+    known: Mapping[TaskId, str] = _NONE,
+    keepalive: str | None = None,
 ) -> LaunchPlan:
-    """The plan of one attempt. `ports` is empty for a lone process; `code_dir` is that of this machine.
+    """The plan of one attempt, for the tasks that have hosts.
 
+    `ports` is empty for a lone process; `known` has the addresses of tasks that
+    have them already; `code_dir` is that of this machine, `keepalive` what is
+    to stand in TF_GRPC_DEFAULT_OPTIONS instead of what the host or we put there.
     Commands and environments are as the hosts see them, logs those that the
     launcher keeps. Raises ConfigError for an address that others cannot reach.
     """
     check_addresses(hosts)
-    addresses = {task: f"{_in_brackets(hosts[task].address)}:{port}" for task, port in ports.items()}
+    held = {task: f"{_in_brackets(hosts[task].address)}:{port}" for task, port in ports.items()}
+    addresses = {**known, **held}
     plans: list[TaskPlan] = []
     notes: list[str] = []
     for host in {host.name: host for host in hosts.values()}.values():
@@ -74,15 +82,16 @@ def make_ssh_plan(
         whole = make_plan(there, attempt, addresses, environ=host.environ, interpreter=sys.executable)
         parts, of_host = shares(job, here, Machine(host.cores, host.gpus))
         notes += [f"{host.name}: {note}" for note in of_host]
-        plans += [_on_host(job, whole.task(task), host, parts[task], code_dir) for task in here]
+        for task in here:
+            share = {n: v for n, v in parts[task].items() if n == VISIBLE_GPUS or n not in host.environ}
+            env = {**_keepalive(host, keepalive), **share}
+            plans.append(_on_host(job, whole.task(task), host, env, code_dir))
         cluster = whole.cluster
     return LaunchPlan(job, attempt, cluster, tuple(sorted(plans, key=lambda p: p.task)), NAME, tuple(notes))
 
 
-def _on_host(job: Job, plan: TaskPlan, host: Host, share: Mapping[str, str], code_dir: Path) -> TaskPlan:
-    keepalive = {} if KEEPALIVE_VARIABLE in host.environ else {KEEPALIVE_VARIABLE: KEEPALIVE}
-    chosen = {n: value for n, value in share.items() if n == VISIBLE_GPUS or n not in host.environ}
-    env = {**keepalive, **chosen, **plan.env}
+def _on_host(job: Job, plan: TaskPlan, host: Host, env: Mapping[str, str], code_dir: Path) -> TaskPlan:
+    env = {**env, **plan.env}
     command = job.tasks[plan.task.type].command or job.command
     start, why = _start(job, host, command, {**host.environ, **env}, code_dir)
     return replace(
@@ -94,6 +103,13 @@ def _on_host(job: Job, plan: TaskPlan, host: Host, share: Mapping[str, str], cod
         why=why,
         log_path=RunDir(job.run_dir).log(plan.task),
     )
+
+
+def _keepalive(host: Host, wanted: str | None) -> dict[str, str]:
+    """What is set for every task on a host, unless the cluster file says otherwise."""
+    if wanted is None and KEEPALIVE_VARIABLE in host.environ:
+        return {}
+    return {KEEPALIVE_VARIABLE: KEEPALIVE if wanted is None else wanted}
 
 
 def _start(
@@ -134,7 +150,7 @@ def plan_on(plan: LaunchPlan, host: Host, code_dir: Path) -> LaunchPlan:
     tasks = tuple(
         replace(task, log_path=logs.log(task.task)) for task in plan.tasks if task.host == host.name
     )
-    return replace(plan, job=job_on(plan.job, host, code_dir), tasks=tasks)
+    return replace(plan, job=job_on(plan.job, host, code_dir), tasks=tasks, away=frozenset())
 
 
 def preparing_on(plan: LaunchPlan, host: Host) -> LaunchPlan:

@@ -16,6 +16,8 @@ from orchestrator.launch.ssh.switchboard import Arrival, Switchboard
 ANSWER_SECONDS = 600.0
 """Within which a host that can be reached answers a question."""
 _TURN_SECONDS = 0.5
+_BEGUN_SECONDS = 10.0
+"""How long it is waited at the end for an agent that is just starting, so that it can be told to leave."""
 
 MakeConversation = Callable[[str, bool, Deliver], Conversation]
 """For a host; whether somebody may be asked for a password; where to put what it says."""
@@ -40,6 +42,11 @@ class RemoteHost:
     heard_at: float = 0.0
     """When it last said anything, in seconds since the epoch."""
     code_dir: str = ""
+    """Its copy of the code; empty before that was brought."""
+    warm: bool = False
+    """It was told to import TensorFlow."""
+    sought: bool = False
+    """It is tried until it is reached."""
 
     @property
     def usable(self) -> bool:
@@ -81,6 +88,9 @@ class RemoteHosts:
         Raises Abandoned.
         """
         waiting = [name for name in names if not self.usable(name)]
+        for name in waiting:
+            self._switchboard.drop(name)
+        self.pump(0)  # nothing that an earlier conversation has said is taken for this one's
         self._hosts.update({name: RemoteHost(name) for name in waiting})
         try:
             for group in [[name] for name in waiting] if ask else [waiting]:
@@ -90,10 +100,20 @@ class RemoteHosts:
                     self.wait(_TURN_SECONDS)
         finally:
             failed = [name for name in waiting if not self._hosts[name].usable]
-            for name in failed:
+            # What has begun on a host by then is for `close` to end.
+            for name in [n for n in failed if not (self.stopped() and self._switchboard.begun(n))]:
                 self._hosts[name].over = True
                 self._switchboard.drop(name)
         return {name: self._hosts[name].reason for name in failed}
+
+    def seek(self, names: Collection[str]) -> None:
+        """Begins anew with hosts that are not usable, waiting for none: each is tried until it is reached."""
+        for name in names:
+            host = self._hosts.get(name)
+            if host is not None and (host.usable or (host.sought and not host.over)):
+                continue
+            self._hosts[name] = RemoteHost(name, sought=True)
+            self._switchboard.open(name, lambda deliver, name=name: self._make(name, False, deliver))  # type: ignore[misc]
 
     def tell(self, name: str, header: Header, payload: bytes = b"") -> None:
         """Says something that must arrive, sooner or later."""
@@ -151,10 +171,17 @@ class RemoteHosts:
         asked = [host for host in self._hosts.values() if not host.over]
         for host in asked:
             self.tell(host.name, {"do": "close"})
-        deadline = time.monotonic() + seconds
-        while any(host.connected and not host.over for host in asked) and time.monotonic() < deadline:
+        start = time.monotonic()
+        while (waited := time.monotonic() - start) < seconds:
+            if not any(self._is_leaving(host, waited) for host in asked):
+                break
             self.pump(_TURN_SECONDS)
         self._switchboard.close()
+
+    def _is_leaving(self, host: RemoteHost, waited: float) -> bool:
+        """Whether it may still tell that it has ended all."""
+        begins = waited < _BEGUN_SECONDS and self._switchboard.begun(host.name)
+        return not host.over and (host.connected or begins)
 
     def _decided(self, name: str) -> bool:
         """Whether the first connection to a host stands, or has failed."""

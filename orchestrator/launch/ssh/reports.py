@@ -75,6 +75,11 @@ class Reports:
         """The tasks that were begun and have not ended, as far as is known."""
         return self._runs.keys()
 
+    @property
+    def places(self) -> Mapping[TaskId, str]:
+        """The host of each of them."""
+        return {task: run.host for task, run in self._runs.items()}
+
     def begin(self, job: Job) -> None:
         """Takes over how the job wants its logs kept."""
         self._mirror.limits = job.log_limits
@@ -247,9 +252,10 @@ class Reports:
         return frozenset(task for task, run in self._runs.items() if run.host == name)
 
     def _broken(self, name: str, reason: str) -> Iterator[TaskEvent]:
-        if name in self._unheard or self._hosts[name].over:
+        host = self._hosts[name]
+        if name in self._unheard or host.over or not host.welcomed:
             return
-        self._unheard[name] = self._hosts[name].heard_at
+        self._unheard[name] = host.heard_at
         yield LauncherNote(f"{name}: the connection is lost ({reason}); connecting again", passing=True)
         if self._on(name):
             yield TasksOutOfReach(self._on(name), True)
@@ -269,6 +275,8 @@ class Reports:
     def _lost(self, name: str) -> Iterator[TaskEvent]:
         """Whatever ran on a host has ended, and nobody will tell how."""
         host, tasks = self._hosts[name], sorted(self._on(name))
+        if not host.welcomed:
+            return  # it was only tried
         since = _clock_time(self._unheard.pop(name, host.heard_at))
         had = f"; on it: {', '.join(map(str, tasks))}" if tasks else ""
         why = f" ({host.reason})" if host.reason else ""

@@ -14,6 +14,8 @@ from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.ssh.plan import Host, inside_code
 from orchestrator.launch.ssh.remote_hosts import RemoteHosts
 
+_PROGRESS = "progress.json"
+
 
 class SharedFiles:
     """Brings files to the run directories of hosts."""
@@ -39,9 +41,21 @@ class SharedFiles:
         self._followed = {task for task in placed if task.trains and task.index == 0}
         self._placed = placed
 
+    def catch_up(self, host: str) -> None:
+        """Gives a host, on which an evaluator is about to start, what was passed on to others before."""
+        for task in self._followed:
+            if self._placed.get(task) == host:
+                continue
+            path = self._paths.records(task).directory / _PROGRESS
+            try:
+                data = path.read_bytes()
+            except OSError:
+                continue  # it has told nothing yet
+            self._hosts.tell(host, {"do": "file", "path": f"tasks/{task}/{_PROGRESS}"}, data)
+
     def share(self, task: TaskId, name: str, data: bytes | None) -> None:
         """Passes a record on to the evaluator, which ends when the first training task has."""
-        if task not in self._followed or name != "progress.json":
+        if task not in self._followed or name != _PROGRESS:
             return
         for host in self._hosts_of_evaluator - {self._placed[task]}:
             header = {"do": "file", "path": f"tasks/{task}/{name}"}

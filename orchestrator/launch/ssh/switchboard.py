@@ -83,6 +83,12 @@ class Switchboard:
                 conversation.end()
         self._wake()
 
+    def begun(self, host: str) -> bool:
+        """Whether our program has begun on a host, over the present connection."""
+        with self._lock:
+            conversation = self._conversations.get(host)
+            return conversation is not None and conversation.begun
+
     def unsent_bytes(self, host: str) -> int:
         """What waits to be written to a host."""
         with self._lock:

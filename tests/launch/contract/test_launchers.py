@@ -28,6 +28,7 @@ from tests.launch.contract.backends import BACKENDS, Backend, launched
 from tests.launch.local_runs import CHIEF, WORKER, Watch, alive, python, write_program
 
 SECOND = TaskId(TaskType.WORKER, 1)
+EVALUATOR = TaskId(TaskType.EVALUATOR, 0)
 SLEEPER = """
     import os, signal, subprocess, sys, time
     if "deaf" in sys.argv:
@@ -188,6 +189,29 @@ def test_an_address_that_was_taken_is_replaced_by_planning_again(backend: Backen
             "nothing is told of the other try"
         )
     assert address not in watch.output(WORKER)
+
+
+def test_a_task_that_no_other_calls_gets_another_address_while_they_run(
+    backend: Backend, tmp_path: Path
+) -> None:
+    job = program(backend, tmp_path, SLEEPER, chief=1, evaluator=1)
+    with launched(backend, job) as (made, plan), socket.socket() as thief:
+        watch = Watch(made)
+        made.submit(plan, [CHIEF])
+        watch.until_output(CHIEF, "up")
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        thief.bind(("127.0.0.1", int((plan.task(EVALUATOR).address or "").rsplit(":")[1])))
+        thief.listen()
+        with pytest.raises(PortError, match=r"port \d+ of evaluator-0 was taken by another process"):
+            made.submit(plan, [EVALUATOR])
+        moved = made.move(plan, [EVALUATOR])
+        assert moved.task(EVALUATOR).address != plan.task(EVALUATOR).address
+        assert moved.task(EVALUATOR).host == plan.task(EVALUATOR).host
+        assert moved.task(CHIEF) == plan.task(CHIEF)
+        made.submit(moved, [EVALUATOR])
+        watch.until_output(EVALUATOR, "up")
+        made.stop([CHIEF, EVALUATOR], StopKind.REQUEST)
+        watch.until_exited([CHIEF, EVALUATOR])
 
 
 def test_a_command_that_is_not_there_is_one_failed_task(backend: Backend, tmp_path: Path) -> None:

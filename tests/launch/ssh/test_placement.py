@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from orchestrator.cluster.task import TaskType
 from orchestrator.errors import ConfigError
 from orchestrator.launch.job import Job, StrategyKind, TaskRequest
-from orchestrator.launch.ssh.placement import Capacity, Declared, declared, missing, place
+from orchestrator.launch.ssh.placement import Capacity, Declared, can_wait, declared, missing, place
 from tests.launch.jobs import task
 
 TYPES = ("chief", "worker", "ps", "evaluator")
@@ -119,6 +119,35 @@ def test_hosts_that_tasks_are_declared_on_are_missed_and_others_are_not() -> Non
     why = {"h2": "timed out", "h3": "no route"}
     assert missing(of, why, 3) == "host h2 cannot be reached (worker-0, worker-1 declared there; timed out)"
     assert missing(of, {"h3": "no route"}, 3) is None
+
+
+def test_an_evaluators_host_is_not_missed_beside_a_training() -> None:
+    evaluator = TaskRequest(1, hosts=("h2",))
+    why = {"h2": "timed out"}
+    beside = job(chief=1, evaluator=evaluator)
+    assert missing(beside, why, 3) is None
+    text = "host h2 cannot be reached (evaluator-0 declared there; timed out)"
+    assert missing(beside, why, 3, [task("evaluator-0")]) == text
+    assert missing(job(evaluator=evaluator), why, 3) == text, "where nothing else runs"
+    assert not can_wait(job(evaluator=1), task("evaluator-0"))
+    assert not can_wait(beside, task("chief-0"))
+
+
+def test_tasks_that_stay_are_not_moved_and_count_where_that_host_is_known() -> None:
+    hosts = [Capacity("h1"), Capacity("h2")]
+    of = job(chief=1, worker=1, evaluator=1)
+    assert place(of, hosts)[task("evaluator-0")] == "h1"
+    for host, others in (("h1", ["h1", "h2"]), ("gone", ["h1", "h2"])):
+        found = place(of, hosts, {task("evaluator-0"): host})
+        assert found.pop(task("evaluator-0")) == host
+        assert sorted(found.values()) == others
+    elsewhere = job(chief=1, evaluator=TaskRequest(1, hosts=("h2",)))
+    assert place(elsewhere, hosts, {task("evaluator-0"): "h1"})[task("evaluator-0")] == "h1", "it runs there"
+
+
+def test_tasks_that_are_left_out_need_no_host() -> None:
+    of = job(chief=1, evaluator=TaskRequest(1, hosts=("h2",)))
+    assert place(of, [Capacity("h1")], {}, [task("evaluator-0")]) == {task("chief-0"): "h1"}
 
 
 def test_where_no_host_is_left_all_are_missed() -> None:

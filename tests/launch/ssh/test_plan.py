@@ -111,6 +111,38 @@ def test_keepalives_are_set_unless_the_user_has(where: str) -> None:
         assert variable not in plan_of(job(), chief=host).task(CHIEF).env, "it is inherited"
 
 
+def test_keepalives_of_the_launchers_own_environment_hold_for_the_hosts() -> None:
+    variable, own, hosts = "TF_GRPC_DEFAULT_OPTIONS", "grpc.keepalive_time_ms=1000", "grpc.lb_policy_name=x"
+
+    def chief(one: Job, keepalive: str) -> str | None:
+        host = replace(H1, environ={variable: hosts})
+        ports = {CHIEF: 4000}
+        plan = make_ssh_plan(one, 0, {CHIEF: host}, ports, code_dir=CODE, keepalive=keepalive)
+        return plan.task(CHIEF).env.get(variable)
+
+    assert chief(job(), own) == own
+    assert chief(job(), "") == "", "switched off"
+    assert chief(job(env={variable: "of the file"}), own) == "of the file"
+
+
+def test_a_part_of_a_cluster_is_planned_with_the_addresses_that_the_others_have() -> None:
+    known = {CHIEF: "10.0.0.1:4000", WORKER: "10.0.0.2:4001"}
+    whole, one = plan_of(job()), job()
+    part = make_ssh_plan(one, 1, {EVALUATOR: H1}, {EVALUATOR: 4007}, code_dir=CODE, known=known)
+    assert [plan.task for plan in part.tasks] == [EVALUATOR]
+    moved = replace(whole, away=frozenset([EVALUATOR])).moved(part, [EVALUATOR])
+    assert (moved.task(EVALUATOR).host, moved.task(EVALUATOR).address) == ("h1", "10.0.0.1:4007")
+    assert moved.task(WORKER) == whole.task(WORKER)
+    assert moved.away == frozenset()
+    assert moved.cluster is not None
+    assert moved.cluster.address(EVALUATOR) == "10.0.0.1:4007"
+    assert json.loads(moved.task(EVALUATOR).tf_config or "")["cluster"] == {
+        "chief": ["10.0.0.1:4000"],
+        "worker": ["10.0.0.2:4001"],
+        "evaluator": ["10.0.0.1:4007"],
+    }
+
+
 def test_cores_and_gpus_are_shared_out_host_by_host() -> None:
     plan = plan_of(job())
     assert "TF_NUM_INTRAOP_THREADS" not in plan.task(CHIEF).env, "alone on its host"
