@@ -49,8 +49,8 @@ Machine: {machine}
 {steps}
 
 On a CPU a step whose operations are all this small computes in one thread and takes its batch itself: waking
-other threads would cost more than the work. Numbers of threads in `RunConfig(session_config=...)` stay as they
-are, and `TF_OVERRIDE_GLOBAL_THREADPOOL=0` leaves all sessions with the process's common threads.
+other threads would cost more than the work. Numbers of threads in `RunConfig(session_config=...)` stay, and
+`TF_OVERRIDE_GLOBAL_THREADPOOL=0` leaves all sessions with the process's common threads.
 
 `steps_per_loop` runs many steps in one session call and keeps the step of every hook, checkpoint and
 summary. Beside the bare loop in the graph it reaches {of_bare:.2f}.
