@@ -215,14 +215,17 @@ class Evaluation:
         self._callables.clear()
         config = self._model.config
         session_config = session_config_for(config, config.eval_distribute)
-        graph = self._graph
-        if config.eval_distribute is None and len(graph.inputs) == 1:
-            master = config.evaluation_master
-            compute_in_one_thread_if_tiny(session_config, graph.input, graph.results(), master)
-        if config.eval_distribute is None and not any(may_trace(hook) for hook in self._hooks):
-            run_in_one_thread_if_small(session_config, graph.graph, graph.results(), config.evaluation_master)
+        if config.eval_distribute is None:
+            self._choose_threads(session_config)
         target = SessionTarget(config.evaluation_master, session_config)
         return open_as_chief(self._graph.scaffold, target, lambda: checkpoint, self._warm_start)
+
+    def _choose_threads(self, session_config: v1.ConfigProto) -> None:
+        graph, master = self._graph, self._model.config.evaluation_master
+        if len(graph.inputs) == 1:
+            compute_in_one_thread_if_tiny(session_config, graph.input, graph.results(), master)
+        if not any(may_trace(hook) for hook in self._hooks):
+            run_in_one_thread_if_small(session_config, graph.graph, graph.results(), master)
 
 
 def _build(model: Model, input_fns: tuple[Any, ...]) -> EvaluationGraph:

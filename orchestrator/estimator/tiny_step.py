@@ -49,18 +49,19 @@ def compute_in_one_thread_if_tiny(
     of the caller then runs them all, unless the input needs the others.
     Numbers of threads that the user has chosen stay.
     """
-    if config.intra_op_parallelism_threads or master or tf.config.list_physical_devices("GPU"):
+    if config.intra_op_parallelism_threads or not own_threads.were_asked_for():
         return
-    if not _is_tiny(list(ancestors(results)), _unknown_size(source)) or _prepares_much(source):
+    if master or tf.config.list_physical_devices("GPU"):
         return
-    if not own_threads.were_asked_for():
+    pipeline = _pipeline(source)
+    if not _is_tiny(ancestors(results), _unknown_size(source, pipeline)) or _prepares_much(pipeline):
         return
     config.intra_op_parallelism_threads = 1
-    if in_loop and not config.inter_op_parallelism_threads and not _prepares_in_parallel(source):
+    if in_loop and not config.inter_op_parallelism_threads and not _prepares_in_parallel(pipeline):
         config.inter_op_parallelism_threads = _THREAD_OF_CALLER
 
 
-def _is_tiny(operations: Sequence[tf.Operation], unknown: int | None) -> bool:
+def _is_tiny(operations: Iterable[tf.Operation], unknown: int | None) -> bool:
     step = 0
     for operation in operations:
         work = work_of(operation, unknown)
@@ -98,12 +99,12 @@ def _dimension(tensor: tf.Tensor, index: int, unknown: int | None) -> int | None
     return unknown if size is None else int(size)
 
 
-def _unknown_size(source: InputSource) -> int | None:
+def _unknown_size(source: InputSource, pipeline: Sequence[tf.Operation]) -> int | None:
     """What a dimension of unknown size is at most, where only the batch is unknown; None where more is.
 
     Reshaping may have put the batch and all but the last of the other dimensions into one.
     """
-    batch = _batch_size(source)
+    batch = _batch_size(pipeline)
     parts = tf.nest.flatten((leaves(source.features), source.labels))
     if batch is None or not all(isinstance(p, tf.Tensor) and p.shape.rank for p in parts if p is not None):
         return None
@@ -113,24 +114,26 @@ def _unknown_size(source: InputSource) -> int | None:
     return int(batch * max((math.prod(shape[:-1]) for shape in shapes), default=1))
 
 
-def _batch_size(source: InputSource) -> int | None:
+def _batch_size(pipeline: Sequence[tf.Operation]) -> int | None:
     """Of the last batching in the pipeline, where it is a constant."""
-    for operation in ancestors(_starts(source)):
+    for operation in pipeline:
         if operation.type in _BATCHING:
             size = tf.get_static_value(operation.inputs[_BATCH_SIZE_INPUT])
             return None if size is None else int(size)
     return None
 
 
-def _prepares_much(source: InputSource) -> bool:
+def _prepares_much(pipeline: Sequence[tf.Operation]) -> bool:
     """Whether the functions of the pipeline, which the same threads run, multiply matrices or the like."""
-    inside = nodes_in_functions(ancestors(_starts(source)))
+    inside = nodes_in_functions(pipeline)
     return any(node.op.startswith((*_MATRIX_PRODUCTS, *_MUCH_ON_LITTLE)) for _, node in inside)
 
 
-def _prepares_in_parallel(source: InputSource) -> bool:
-    return any(operation.type.startswith(_PARALLEL) for operation in ancestors(_starts(source)))
+def _prepares_in_parallel(pipeline: Sequence[tf.Operation]) -> bool:
+    return any(operation.type.startswith(_PARALLEL) for operation in pipeline)
 
 
-def _starts(source: InputSource) -> list[tf.Operation]:
-    return [hook.initializer for hook in source.hooks if isinstance(hook, IteratorInitializerHook)]
+def _pipeline(source: InputSource) -> list[tf.Operation]:
+    """The operations that make the input, from the iterator back to the data."""
+    starts = [hook.initializer for hook in source.hooks if isinstance(hook, IteratorInitializerHook)]
+    return list(ancestors(starts))
