@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import tensorflow as tf
 
 from orchestrator.cluster.records import TaskEnvironment
 from orchestrator.estimator import checkpoints
+from orchestrator.estimator.checkpoint_writer import write_whole
+from orchestrator.estimator.graph_text import graph_text
 from orchestrator.estimator.kept_graph import keeping_graph
 from orchestrator.estimator.pinned_step import StepPinnedSaver
 from orchestrator.estimator.position import Position, SleepingHook
@@ -49,6 +52,7 @@ class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
             listeners=listeners,
             save_graph_def=save_graph_def,
         )
+        self._writes_graph = save_graph_def
         self._position = position
         self._trigger = trigger
         self.while_saving = while_saving
@@ -61,8 +65,21 @@ class CheckpointSaver(v1.train.CheckpointSaverHook, SleepingHook):
     def after_create_session(self, session: v1.Session, coord: Any) -> None:
         remove_unfinished(self._save_path)
         checkpoints.recover_kept(super()._get_saver(), self._checkpoint_dir)
-        super().after_create_session(session, coord)
+        step = int(session.run(self._global_step_tensor))
+        if self._writes_graph:
+            self._write_graph(session.graph)
+        self._save(session, step)
         self._trigger.fire(self._position.step, self._position.clock())
+
+    def _write_graph(self, graph: tf.Graph) -> None:
+        """`graph.pbtxt`, and the graph in the event file."""
+        graph_def = graph.as_graph_def(add_shapes=True)
+        write_whole(os.path.join(self._checkpoint_dir, "graph.pbtxt"), graph_text(graph_def).encode())
+        self._summary_writer.add_graph(graph)
+        with graph.as_default():
+            self._summary_writer.add_meta_graph(
+                v1.train.export_meta_graph(graph_def=graph_def, saver_def=self._get_saver().saver_def)
+            )
 
     def before_run(self, run_context: Any) -> Any:
         return None
