@@ -54,6 +54,7 @@ PLACES = {
     "install": f"{_HERE}.installation:install",
     "model_to_estimator": f"{_HERE}.keras:model_to_estimator",
     "regressor_parse_example_spec": f"{_HERE}.parsing_specs:regressor_parse_example_spec",
+    "tpu": f"{_HERE}.tpu",
     "train_and_evaluate": f"{_HERE}.training_and_evaluation:train_and_evaluate",
     **{name: f"{_TRAIN}.{name}" for name in _HOOKS},
 }

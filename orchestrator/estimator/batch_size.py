@@ -62,8 +62,7 @@ def _is_read(part: Any, read: set[tf.Operation]) -> bool:
 
 
 def _static_size(part: Any) -> int | None:
-    rank = part.shape.rank
-    return None if rank is None or rank == 0 else part.shape[0]
+    return part.shape.as_list()[0] if part.shape.rank else None
 
 
 def _size(part: Any) -> tf.Tensor:

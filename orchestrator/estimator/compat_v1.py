@@ -7,5 +7,7 @@ from orchestrator.estimator.lazy_names import lazy
 
 _PLACES = {**PLACES, "Estimator": "orchestrator.estimator.estimator:EstimatorV1"}
 
+__path__: list[str] = []
+"""Import statements ask `__getattr__` of packages alone before they make up an error of their own."""
 __all__ = list(_PLACES)
 __getattr__, __dir__ = lazy(__name__, _PLACES)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import tensorflow as tf
 
 from orchestrator.estimator.graph_walk import ancestors
+from orchestrator.estimator.placement import is_on_own_cpus
 
 v1 = tf.compat.v1
 
@@ -28,9 +29,9 @@ def run_in_one_thread_if_small(
     An executor that the user has chosen stays.
     """
     compiles = config.graph_options.optimizer_options.global_jit_level > 0  # XLA adds old-fashioned switches
-    if compiles or config.experimental.executor_type or master or config.device_count.get("CPU", 1) > 1:
+    if compiles or config.experimental.executor_type or config.device_count.get("CPU", 1) > 1:
         return
-    if not tf.config.list_physical_devices("GPU") and _is_fit(graph) and _is_small(graph, results):
+    if is_on_own_cpus(master) and _is_fit(graph) and _is_small(graph, results):
         config.experimental.executor_type = "SINGLE_THREADED_EXECUTOR"
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument
-from orchestrator.estimator.element_reading import is_quick_in_place
 from orchestrator.estimator.in_graph_loop import InGraphLoop, Repetition, StepRecorder
 from orchestrator.estimator.input_source import InputSource, read_input, read_inputs
 from orchestrator.estimator.loss_summary import LOSS, add_loss_summary
 from orchestrator.estimator.model import Model
 from orchestrator.estimator.modes import ModeKeys
+from orchestrator.estimator.placement import is_on_own_cpus
 
 v1 = tf.compat.v1
 GLOBAL_STEP = v1.GraphKeys.GLOBAL_STEP
@@ -137,7 +137,7 @@ def build_training_graph(model: Model, input_fn: Callable[..., Any], device_fn: 
     graph = tf.Graph()
     with entered(graph, device_fn=device_fn):
         start_graph(model)
-        in_place = is_quick_in_place(model.config.master)
+        in_place = is_on_own_cpus(model.config.master)
         source = read_input(model.call_input_fn(input_fn, ModeKeys.TRAIN), input_fn, in_place)
         recorder = StepRecorder()
         with recorder.recording():
@@ -182,7 +182,7 @@ def build_evaluation_graph(
         start_graph(model)
         results = [model.call_input_fn(input_fn, ModeKeys.EVAL) for input_fn in input_fns]
         if len(input_fns) == 1:
-            in_place = is_quick_in_place(model.config.evaluation_master)
+            in_place = is_on_own_cpus(model.config.evaluation_master)
             sources = [read_input(results[0], input_fns[0], in_place)]
         else:
             sources = read_inputs(results, input_fns)
@@ -253,9 +253,10 @@ def select_predictions(predictions: Any, predict_keys: Any) -> Any:
         return predictions
     if not isinstance(predictions, dict):
         raise InvalidArgument("predict_keys argument is not valid in case of non-dict predictions.")
-    chosen = {key: value for key, value in predictions.items() if key in predict_keys}
+    wanted = [predict_keys] if isinstance(predict_keys, str) else list(predict_keys)
+    chosen = {key: value for key, value in predictions.items() if key in wanted}
     if not chosen:
         raise InvalidArgument(
-            f"Expected to run at least one output from {sorted(predictions)}, provided {list(predict_keys)}."
+            f"Expected to run at least one output from {sorted(predictions)}, provided {wanted}."
         )
     return chosen

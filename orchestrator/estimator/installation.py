@@ -9,7 +9,7 @@ import types
 from typing import Any
 
 _OURS = "orchestrator.estimator"
-_PARTS = ("experimental", "export", "inputs")
+_PARTS = ("experimental", "export", "inputs", "tpu")
 _ROOTS = {
     "tensorflow": (_OURS, "model_to_estimator"),
     "tensorflow.compat.v1": (f"{_OURS}.compat_v1", "model_to_estimator_v1"),

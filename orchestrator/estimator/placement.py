@@ -7,6 +7,11 @@ from typing import Any
 import tensorflow as tf
 
 
+def is_on_own_cpus(master: str) -> bool:
+    """Whether a session with that target computes in this process, and on CPUs alone."""
+    return not master and not tf.config.list_physical_devices("GPU")
+
+
 def device_function(config: Any) -> Any:
     """RunConfig's `device_fn`, or variables round robin over the parameter servers, or None without any."""
     if config.device_fn is not None:

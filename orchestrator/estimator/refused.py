@@ -8,7 +8,7 @@ from orchestrator.errors import EstimatorError, Unsupported
 
 _CANNED = "canned models are not part of it; write a model_fn, or take tensorflow_decision_forests or Keras"
 _HEAD = "heads are not part of it; build loss, metrics and EstimatorSpec in the model_fn"
-_TPU = "TPUs are not supported"
+_TPU = "TPUs are not supported; take Estimator and RunConfig"
 
 _REASONS = {
     "BaselineClassifier": _CANNED,
@@ -40,10 +40,14 @@ _REASONS = {
     "MultiLabelHead": _HEAD,
     "PoissonRegressionHead": _HEAD,
     "RegressionHead": _HEAD,
-    "tpu": _TPU,
 }
+_OF_TPU = dict.fromkeys(
+    ("InputPipelineConfig", "RunConfig", "TPUConfig", "TPUEstimator", "TPUEstimatorSpec", "experimental"),
+    _TPU,
+)
 
 NAMES = tuple(_REASONS)
+TPU_NAMES = tuple(_OF_TPU)
 
 
 class UnsupportedImport(EstimatorError, ImportError):
@@ -57,8 +61,9 @@ def refusal(module: str, name: str) -> Exception | None:
     `from ... import` statement an ImportError, because Python would replace the
     text of an AttributeError with one of its own. Call it from `__getattr__`.
     """
-    if name not in _REASONS:
+    reasons = _OF_TPU if module.endswith(".tpu") else _REASONS
+    if name not in reasons:
         return None
-    text = f"{module}.{name} is not available: {_REASONS[name]}."
+    text = f"{module}.{name} is not available: {reasons[name]}."
     importing = sys._getframe(2).f_code.co_name == "_handle_fromlist"
     return UnsupportedImport(text) if importing else Unsupported(text)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from orchestrator.estimator import own_threads
 from orchestrator.estimator.graph_walk import ancestors, nodes_in_functions
 from orchestrator.estimator.input_source import InputSource, IteratorInitializerHook, leaves
+from orchestrator.estimator.placement import is_on_own_cpus
 
 v1 = tf.compat.v1
 
@@ -51,7 +52,7 @@ def compute_in_one_thread_if_tiny(
     """
     if config.intra_op_parallelism_threads or not own_threads.were_asked_for():
         return
-    if master or tf.config.list_physical_devices("GPU"):
+    if not is_on_own_cpus(master):
         return
     pipeline = _pipeline(source)
     if not _is_tiny(ancestors(results), _unknown_size(source, pipeline)) or _prepares_much(pipeline):
@@ -95,7 +96,7 @@ def _elements(tensor: tf.Tensor, unknown: int | None) -> int | None:
 
 
 def _dimension(tensor: tf.Tensor, index: int, unknown: int | None) -> int | None:
-    size = tensor.shape[index] if tensor.shape.rank else None
+    size = tensor.shape.as_list()[index] if tensor.shape.rank else None
     return unknown if size is None else int(size)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from orchestrator.estimator.element_reading import is_quick_in_place, reader
+from orchestrator.estimator.element_reading import reader
 from orchestrator.estimator.estimator import Estimator
 from orchestrator.estimator.run_config import RunConfig
 from tests.estimator import linear_model
@@ -77,21 +77,11 @@ def test_other_elements_are_read_by_get_next(kind: str) -> None:
         assert graph.get_operation_by_name("IteratorGetNext").type == "IteratorGetNext"
 
 
-@pytest.mark.parametrize(
-    ("master", "gpus", "quick"), [("", [], True), ("grpc://a:1", [], False), ("", ["GPU:0"], False)]
-)
-def test_only_a_step_of_this_process_without_gpus_reads_in_place(
-    monkeypatch: pytest.MonkeyPatch, master: str, gpus: list[str], quick: bool
-) -> None:
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
-    assert is_quick_in_place(master) is quick
-
-
 def test_training_gives_the_same_weights_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {}
     for in_place in (False, True):
         # graph.py has the name of its own
-        monkeypatch.setattr("orchestrator.estimator.graph.is_quick_in_place", lambda _, place=in_place: place)
+        monkeypatch.setattr("orchestrator.estimator.graph.is_on_own_cpus", lambda _, place=in_place: place)
         config = RunConfig(tf_random_seed=3)
         estimator = Estimator(linear_model.model_fn, tmp_path / str(in_place), config, params={})
         estimator.train(linear_model.training_input, steps=20)

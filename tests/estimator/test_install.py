@@ -31,10 +31,19 @@ assert ServingInputReceiver is tf.estimator.export.ServingInputReceiver
 assert callable(tf.keras.estimator.model_to_estimator)
 from tensorflow.keras.estimator import model_to_estimator
 assert model_to_estimator is tf.keras.estimator.model_to_estimator
-try:
-    from tensorflow.estimator import DNNClassifier
-except ImportError as error:
-    assert 'DNNClassifier is not available: canned models' in str(error)
+for statement, reason in {
+    'from tensorflow.estimator import DNNClassifier': 'DNNClassifier is not available: canned models',
+    'from tensorflow.compat.v1.estimator import KMeans': 'KMeans is not available: canned models',
+    'from tensorflow.compat.v1.estimator.experimental import KMeans': 'KMeans is not available: canned',
+    'from tensorflow.compat.v1.estimator import Head': 'Head is not available: heads',
+    'from tensorflow.compat.v1.estimator.tpu import TPUEstimator': 'tpu.TPUEstimator is not available: TPUs',
+}.items():
+    try:
+        exec(statement)
+    except ImportError as error:
+        assert reason in str(error), error
+    else:
+        assert False, statement
 """
 
 PROGRAM = """
@@ -76,7 +85,7 @@ def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
         check=False,
     )
 
@@ -94,6 +103,24 @@ def test_an_old_program_runs_as_it_is(tmp_path: Path) -> None:
     done = run(["-m", "orchestrator.estimator", str(program), "--model_dir", str(tmp_path / "model")])
     assert "RESULT 60 True" in done.stdout, done.stderr
     assert (tmp_path / "model" / "checkpoint").exists()
+
+
+def test_a_program_without_the_behavior_of_tensorflow_2(tmp_path: Path) -> None:
+    pytest.importorskip("tf_keras", reason="tf.compat.v1.layers needs tf-keras")
+    program = Path(__file__).with_name("old_behavior_program.py")
+    done = run(["-m", "orchestrator.estimator", str(program), str(tmp_path)])
+    assert done.stdout.splitlines() == [
+        "TRAINED 6 1.0",
+        "PREDICTED 12",
+        "EXPORTED True",
+        "AUTO True",
+        "BESIDE True",
+        "POSITIONS True",
+        "RESUMED True",
+        "REPLICAS 6 1.0",
+        "WARM True",
+        "EVALUATED 9 1.0 1.0",
+    ], done.stderr[-4000:]
 
 
 def test_a_module_and_its_exit_code(tmp_path: Path) -> None:

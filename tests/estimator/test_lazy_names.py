@@ -103,9 +103,17 @@ def test_names_left_out_are_refused_with_their_name_and_a_reason(name: str) -> N
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", refused.TPU_NAMES)
+def test_classes_for_tpus_are_refused_by_name(name: str) -> None:
+    with pytest.raises(Unsupported, match=f"estimator.tpu.{name} is not available: TPUs are not supported"):
+        getattr(estimator.tpu, name)
+
+
 def test_an_import_statement_shows_the_reason_too() -> None:
     with pytest.raises(ImportError, match="DNNClassifier is not available: canned models"):
         from orchestrator.estimator import DNNClassifier  # noqa: F401
+    with pytest.raises(ImportError, match=r"tpu\.TPUEstimator is not available: TPUs"):
+        from orchestrator.estimator.tpu import TPUEstimator  # noqa: F401
 
 
 def test_an_unknown_name_is_refused_with_the_near_miss() -> None:
