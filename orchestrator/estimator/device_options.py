@@ -14,13 +14,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from orchestrator.estimator.logger import log
+from orchestrator.estimator.logger import say_once
 
 v1 = tf.compat.v1
 FLOAT16, BFLOAT16 = "float16", "bfloat16"
 _ON = 1  # RewriterConfig.ON
 _REWRITERS = {FLOAT16: "auto_mixed_precision", BFLOAT16: "auto_mixed_precision_onednn_bfloat16"}
-_said: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -187,10 +186,3 @@ def rewrites_to(precision: str, session_config: bytes) -> bool:
         for partition in metadata.partition_graphs
         for node in partition.node
     )
-
-
-def say_once(sentence: str) -> None:
-    """Warns, the first time in this process."""
-    if sentence not in _said:
-        _said.add(sentence)
-        log.warning(sentence)

@@ -18,7 +18,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from orchestrator.estimator.device_options import FLOAT16, DeviceOptions, say_once, visible_gpus
+from orchestrator.estimator.device_options import FLOAT16, DeviceOptions, visible_gpus
+from orchestrator.estimator.logger import say_once
 from orchestrator.estimator.modes import ModeKeys
 
 v1 = tf.compat.v1

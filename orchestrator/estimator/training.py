@@ -25,6 +25,7 @@ from orchestrator.estimator.placement import device_function
 from orchestrator.estimator.position import Position, SleepingHook, sees_every_step
 from orchestrator.estimator.progress import ProgressReporter, reporter_of
 from orchestrator.estimator.replicas import build_replicated_training_graph
+from orchestrator.estimator.reproducibility import warn_of_random_operations
 from orchestrator.estimator.server import session_master
 from orchestrator.estimator.session import PEER_LOST, HookedSession
 from orchestrator.estimator.session_hooks import TrainingParts, TrainingRequest, training_hooks
@@ -67,6 +68,7 @@ def train(model: Model, input_fn: Callable[..., Any], request: TrainingRequest) 
             evaluates_too=_has_master_and_worker(config),
         )
         hooks = training_hooks(parts)
+        warn_of_random_operations(graph, model.model_fn)
         add_loop(graph, model, hooks)
         with progress_display.shown(hooks), finishing_writes(hooks):
             loop = TrainingLoop(parts, _session_opener(model, graph, strategy, hooks), hooks)

@@ -88,6 +88,19 @@ def dropping(features: Any, labels: Any, mode: str) -> EstimatorSpec:
     return EstimatorSpec(mode, loss=loss, train_op=train_op)
 
 
+def sampling(features: Any, labels: Any, mode: str) -> EstimatorSpec:
+    """Classes that are drawn for each batch, and pools of random sizes."""
+    pooled, _, _ = tf.nn.fractional_max_pool(
+        tf.reshape(features, [-1, 2, 2, 1]), 1.5, pseudo_random=True, seed=7
+    )
+    hidden = tf.concat([features, tf.reshape(pooled, [-1, 1])], 1)
+    classes = tf.cast(tf.reduce_sum(features, 1, keepdims=True) > 0, tf.int64)
+    weights, biases = v1.get_variable("weights", [40, 5]), v1.get_variable("biases", [40])
+    loss = tf.reduce_mean(v1.nn.sampled_softmax_loss(weights, biases, classes, hidden, 4, 40))
+    train_op = v1.train.AdamOptimizer(0.05).minimize(loss, v1.train.get_global_step())
+    return EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+
 def summaries(directory: Path) -> list[tuple[int, str, float]]:
     found = []
     for path in sorted(directory.glob("events.out.tfevents.*")):
@@ -98,10 +111,13 @@ def summaries(directory: Path) -> list[tuple[int, str, float]]:
 
 
 @pytest.mark.parametrize("steps_per_loop", [7, "auto"])
-def test_dropout_in_a_loop_is_that_of_single_steps(tmp_path: Path, steps_per_loop: Any) -> None:
+@pytest.mark.parametrize("model_fn", [dropping, sampling])
+def test_random_numbers_in_a_loop_are_those_of_single_steps(
+    tmp_path: Path, steps_per_loop: Any, model_fn: Any
+) -> None:
     periods = {"save_checkpoints_steps": 20, "save_summary_steps": 15, "log_step_count_steps": 10}
-    single = trained(tmp_path / "single", model_fn=dropping, **periods)
-    looped = trained(tmp_path / "looped", model_fn=dropping, steps_per_loop=steps_per_loop, **periods)
+    single = trained(tmp_path / "single", model_fn=model_fn, **periods)
+    looped = trained(tmp_path / "looped", model_fn=model_fn, steps_per_loop=steps_per_loop, **periods)
     for name, value in all_variables(single).items():
         np.testing.assert_array_equal(looped.get_variable_value(name), value, err_msg=name)
     assert summaries(tmp_path / "looped") == summaries(tmp_path / "single")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from orchestrator.estimator import device_options, loss_scaling, strategies
+from orchestrator.estimator import device_options, logger, loss_scaling, strategies
 from orchestrator.estimator.estimator import Estimator
 from orchestrator.estimator.run_config import RunConfig
 from orchestrator.estimator.specs import EstimatorSpec
@@ -169,8 +169,8 @@ def test_training_in_float16_without_any_scaling_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(device_options, "_said", set())
-    monkeypatch.setattr(device_options.log, "warning", lambda text, *values: said.append(text))
+    monkeypatch.setattr(logger, "_said", set())
+    monkeypatch.setattr(logger.log, "warning", lambda text, *values: said.append(text))
 
     def no_optimizer(features: Any, labels: Any, mode: str) -> EstimatorSpec:
         step = v1.assign_add(v1.train.get_global_step(), 1)
