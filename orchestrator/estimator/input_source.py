@@ -45,6 +45,32 @@ class InputSource:
         return split_features_and_labels(element, self.input_fn)
 
 
+def dataset_for_replicas(result: Any, input_fn: Any) -> Any:
+    """What `input_fn` returned to a strategy; raises InvalidArgument unless it is a Dataset of this graph.
+
+    A function is taken too, as the strategies' own interface has it.
+    """
+    if not _is_dataset(_something(result, input_fn)) and not callable(result):
+        raise InvalidArgument(
+            f"input_fn {describe(input_fn)} must return a tf.data.Dataset under a strategy, which deals its"
+            f" batches to the replicas; it returned {type(result).__name__}."
+        )
+    _refuse_made_elsewhere(result, input_fn)
+    return result
+
+
+def _something(result: Any, input_fn: Any) -> Any:
+    if result is None:
+        raise InvalidArgument(
+            f"input_fn {describe(input_fn)} returned None; return a Dataset, features, or (features, labels)."
+        )
+    return result
+
+
+def _is_dataset(value: Any) -> bool:
+    return isinstance(value, (tf.compat.v1.data.Dataset, tf.compat.v2.data.Dataset))
+
+
 def _refuse_no_tensors(value: Any, input_fn: Any) -> None:
     """Raises InvalidType for what nobody can turn into tensors, before an operation of the model has to."""
     if isinstance(value, (str, bytes)):
@@ -56,6 +82,20 @@ def _refuse_no_tensors(value: Any, input_fn: Any) -> None:
     raise InvalidType(
         f"input_fn {describe(input_fn)} must return a Dataset, features, or (features, labels);"
         f" it returned {value!r}.{hint}"
+    )
+
+
+def _refuse_made_elsewhere(value: Any, input_fn: Any) -> None:
+    """Raises InvalidArgument for data sets and tensors of the program's top level or of another graph."""
+    dataset = _is_dataset(value)
+    tensors = [value._variant_tensor] if dataset else _all_leaves(value)  # nothing public has its graph
+    here = tf.compat.v1.get_default_graph()
+    if all(getattr(t, "graph", None) is here for t in tensors if isinstance(t, tf.Tensor)):
+        return
+    what = "a Dataset" if dataset else "tensors"
+    raise InvalidArgument(
+        f"input_fn {describe(input_fn)} returned {what} made outside of it, at the top of the program or in"
+        " an earlier call. It is called inside a graph: make the whole input within the function."
     )
 
 
@@ -85,11 +125,8 @@ def read_input(result: Any, input_fn: Any, in_place: bool = False) -> InputSourc
     taken as they are. Raises InvalidArgument for None and for tuples of another
     length than two.
     """
-    if result is None:
-        raise InvalidArgument(
-            f"input_fn {describe(input_fn)} returned None; return a Dataset, features, or (features, labels)."
-        )
-    if isinstance(result, (tf.compat.v1.data.Dataset, tf.compat.v2.data.Dataset)):
+    _refuse_made_elsewhere(_something(result, input_fn), input_fn)
+    if _is_dataset(result):
         iterator = tf.compat.v1.data.make_initializable_iterator(result)
         hooks = [IteratorInitializerHook(iterator.initializer)]
         source = read_iterator(iterator, hooks, input_fn, reader(iterator, result, in_place))
@@ -128,6 +165,8 @@ def read_inputs(results: Sequence[Any], input_fns: Sequence[Any]) -> list[InputS
     """
     if not all(isinstance(result, tf.compat.v2.data.Dataset) for result in results):
         raise NotShareable("not all inputs are Datasets")
+    for result, input_fn in zip(results, input_fns, strict=True):
+        _refuse_made_elsewhere(result, input_fn)
     types, shapes = _common_structure([result.element_spec for result in results])
     iterator = tf.compat.v1.data.Iterator.from_structure(types, shapes)
     features, labels = split_features_and_labels(iterator.get_next(), input_fns[0])

@@ -24,7 +24,12 @@ from orchestrator.estimator.graph import (
 )
 from orchestrator.estimator.host_iterator import read_on_host
 from orchestrator.estimator.in_graph_loop import Repetition, StepRecorder
-from orchestrator.estimator.input_source import InputSource, IteratorInitializerHook, read_iterator
+from orchestrator.estimator.input_source import (
+    InputSource,
+    IteratorInitializerHook,
+    dataset_for_replicas,
+    read_iterator,
+)
 from orchestrator.estimator.model import Model
 from orchestrator.estimator.modes import ModeKeys
 from orchestrator.estimator.strategies import crosses_processes
@@ -130,7 +135,11 @@ def build_replicated_evaluation_graph(
 def _distributed_input(model: Model, input_fn: Callable[..., Any], mode: str, strategy: Any) -> InputSource:
     if mode == ModeKeys.TRAIN and model.config.save_input_state:
         return read_on_host(model, input_fn, mode, strategy)
-    iterator = strategy.make_input_fn_iterator(lambda context: model.call_input_fn(input_fn, mode, context))
+
+    def call(context: Any) -> Any:
+        return dataset_for_replicas(model.call_input_fn(input_fn, mode, context), input_fn)
+
+    iterator = strategy.make_input_fn_iterator(call)
     return read_iterator(iterator, [IteratorInitializerHook(iterator.initializer)], input_fn)
 
 

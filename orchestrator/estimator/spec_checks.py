@@ -175,7 +175,8 @@ def _name(value: Any) -> str:
 
 def _require_default_graph(value: Any, field: str, name: str) -> None:
     """A tensor of another graph is a leftover of an earlier call, or of the program's top level."""
-    if tf.executing_eagerly() or value.graph is tf.compat.v1.get_default_graph():
+    graph = getattr(value, "graph", None)  # an eager tensor raises AttributeError
+    if tf.executing_eagerly() or graph is tf.compat.v1.get_default_graph():
         return
     raise InvalidArgument(
         f'EstimatorSpec: {field} with "{name}" must be from the default graph, the one in which model_fn'
@@ -195,6 +196,11 @@ def _metric_pair(key: Any, metric: Any) -> tuple[Any, Any]:
             f" given: {metric!r} for key: {key!r}."
         )
     for part in tf.nest.flatten(pair):
+        if not (isinstance(part, _AnyTensor) or hasattr(part, "graph")):
+            raise InvalidType(
+                "EstimatorSpec: Values of eval_metric_ops must be (metric_value, update_op) tuples of Tensors"
+                f" and Operations, given: {part!r} for key: {key!r}."
+            )
         _require_default_graph(part, "eval_metric_ops", f"{key}: {_name(part)}")
     return pair
 

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument, InvalidType, NotTrained
+from orchestrator.estimator import strategies
 from orchestrator.estimator.estimator import Estimator
 from orchestrator.estimator.run_config import RunConfig
 from orchestrator.estimator.specs import EstimatorSpec, EvalSpec, TrainSpec
@@ -33,6 +34,10 @@ def contents(model_dir: str) -> dict[str, bytes]:
     """Everything that must never be lost: all files but event files, which only grow."""
     files = [p for p in Path(model_dir).rglob("*") if p.is_file() and "tfevents" not in p.name]
     return {path.name: path.read_bytes() for path in files}
+
+
+EAGER = tf.constant(1.0)
+EAGER_DATASET = linear_model.training_input()
 
 
 def one_step() -> Any:
@@ -76,6 +81,15 @@ def metric_without_update(features: Any, labels: Any, mode: str) -> Any:
     return EstimatorSpec(mode, loss=tf.constant(1.0), train_op=one_step(), eval_metric_ops=metrics)
 
 
+def number_as_metric(features: Any, labels: Any, mode: str) -> Any:
+    metrics = {"accuracy": (0.5, tf.no_op())}
+    return EstimatorSpec(mode, loss=tf.constant(1.0), train_op=one_step(), eval_metric_ops=metrics)
+
+
+def loss_made_before(features: Any, labels: Any, mode: str) -> Any:
+    return EstimatorSpec(mode, loss=EAGER, train_op=one_step())
+
+
 def without_labels(features: Any, mode: str) -> Any:
     return EstimatorSpec(mode, loss=tf.constant(1.0), train_op=one_step())
 
@@ -92,6 +106,8 @@ def without_labels(features: Any, mode: str) -> Any:
         (vector_as_loss, InvalidArgument, ["EstimatorSpec: Loss must be scalar", "tf.reduce_mean"]),
         (text_as_loss, InvalidType, ["EstimatorSpec: Loss must be a number", "string"]),
         (metric_without_update, InvalidType, ["eval_metric_ops", "(metric_value, update_op)", "accuracy"]),
+        (number_as_metric, InvalidType, ["eval_metric_ops", "(metric_value, update_op)", "0.5", "accuracy"]),
+        (loss_made_before, InvalidArgument, ["EstimatorSpec: loss", "Create it inside model_fn"]),
         (without_labels, InvalidArgument, ["does not take labels", "without_labels", HERE]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -152,6 +168,14 @@ def gives_a_generator() -> Any:
     return (row for row in range(3))
 
 
+def gives_an_eager_dataset() -> Any:
+    return EAGER_DATASET
+
+
+def gives_eager_tensors() -> Any:
+    return {"x": EAGER}, None
+
+
 def wants_a_batch_size(batch_size: int) -> Any:
     return linear_model.training_input(batch_size)
 
@@ -166,6 +190,8 @@ BAD_INPUTS = [
     (gives_dataset_of_three, InvalidArgument, ["gives_dataset_of_three", "(features, labels)", "3 parts"]),
     (gives_a_file_name, InvalidType, ["gives_a_file_name", HERE, "'train.csv'", "TextLineDataset"]),
     (gives_a_generator, InvalidType, ["gives_a_generator", HERE, "from_generator"]),
+    (gives_an_eager_dataset, InvalidArgument, ["gives_an_eager_dataset", HERE, "made outside of it"]),
+    (gives_eager_tensors, InvalidArgument, ["gives_eager_tensors", HERE, "made outside of it"]),
     (wants_a_batch_size, InvalidArgument, ["wants_a_batch_size", HERE, "batch_size", "functools.partial"]),
     (wants_parms, InvalidArgument, ["wants_parms", "Did you mean 'params'?"]),
     (None, InvalidType, ["input_fn must be callable", "None"]),
@@ -186,6 +212,31 @@ def test_input_functions(trained: Estimator, method: str, input_fn: Any, kind: A
     }
     with pytest.raises(kind) as caught:
         calls[method]()
+    for part in parts:
+        assert part in str(caught.value)
+    assert contents(trained.model_dir) == before
+
+
+@pytest.mark.parametrize(
+    ("input_fn", "kind", "parts"),
+    [
+        *(case for case in BAD_INPUTS[:3] if case[0] is not gives_three),
+        (gives_three, InvalidArgument, ["gives_three", HERE, "tf.data.Dataset under a strategy", "tuple"]),
+        (gives_a_file_name, InvalidArgument, ["gives_a_file_name", HERE, "returned str"]),
+        (gives_an_eager_dataset, InvalidArgument, ["gives_an_eager_dataset", HERE, "made outside of it"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+@pytest.mark.parametrize("method", ["train", "evaluate"])
+def test_input_functions_under_a_strategy(
+    trained: Estimator, method: str, input_fn: Any, kind: Any, parts: list[str]
+) -> None:
+    strategy = strategies.make_strategy("mirrored", 2)
+    config = RunConfig(train_distribute=strategy, eval_distribute=strategy)
+    estimator = Estimator(linear_model.model_fn, trained.model_dir, config, params={})
+    before = contents(trained.model_dir)
+    with pytest.raises(kind) as caught:
+        getattr(estimator, method)(input_fn, steps=1)
     for part in parts:
         assert part in str(caught.value)
     assert contents(trained.model_dir) == before
@@ -240,8 +291,9 @@ def test_arguments_of_train(trained: Estimator, arguments: Any, kind: Any, part:
 def test_arguments_of_evaluate_and_predict(trained: Estimator) -> None:
     with pytest.raises(InvalidType, match="steps must be a number, given: '3'"):
         trained.evaluate(linear_model.evaluation_input, steps="3")
-    with pytest.raises(InvalidArgument, match="'outputs'"):
-        next(trained.predict(linear_model.evaluation_input, predict_keys=["output"]))
+    for keys in (["output"], "output"):
+        with pytest.raises(InvalidArgument, match=r"'outputs'.*provided \['output'\]"):
+            next(trained.predict(linear_model.evaluation_input, predict_keys=keys))
     missing = str(Path(trained.model_dir, "model.ckpt-5"))
     for path, present in ((missing, "model.ckpt-4"), (trained.model_dir, "model.ckpt-2")):
         with pytest.raises(NotTrained, match=rf"{path}: there is no checkpoint .*{present}"):
