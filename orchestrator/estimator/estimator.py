@@ -251,13 +251,20 @@ class EstimatorV1:
         assets_extra: Mapping[str, str] | None = None,
         as_text: bool = False,
         checkpoint_path: str | None = None,
-        strip_default_attrs: bool = True,
+        strip_default_attrs: bool = False,
     ) -> bytes:
-        """`export_saved_model` in the spelling of TensorFlow 1; default attributes are always stripped."""
-        del strip_default_attrs
-        return self.export_saved_model(
-            export_dir_base, serving_input_receiver_fn, assets_extra, as_text, checkpoint_path
+        """`export_saved_model` in the spelling of TensorFlow 1.
+
+        `strip_default_attrs`: whether attributes of operations that have their
+        defaults are left out, so that older versions of TensorFlow can read it.
+        """
+        if not serving_input_receiver_fn:
+            raise InvalidArgument("An input_receiver_fn must be defined.")
+        receiver_fns = {ModeKeys.PREDICT: serving_input_receiver_fn}
+        request = saved_model.ExportRequest(
+            export_dir_base, receiver_fns, assets_extra, as_text, strip_default_attrs
         )
+        return saved_model.export(self._model, request, checkpoint_path or self.latest_checkpoint())
 
     def latest_checkpoint(self) -> str | None:
         """Prefix of the newest checkpoint in `model_dir`, or None."""

@@ -22,7 +22,7 @@ def model_to_estimator(  # noqa: PLR0917 - the order of the public API
     custom_objects: Mapping[str, Any] | None = None,
     model_dir: str | os.PathLike[str] | None = None,
     config: Any = None,
-    checkpoint_format: str | None = None,
+    checkpoint_format: str | None = "checkpoint",
     metric_names_map: Mapping[str, str] | None = None,
     export_outputs: Mapping[str, Callable[[Any], Any]] | None = None,
 ) -> EstimatorV1:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -42,6 +43,7 @@ class ExportRequest:
     """Functions that return input receivers, by mode."""
     assets_extra: Mapping[str, str] | None = None
     as_text: bool = False
+    strip_default_attrs: bool = True
 
 
 def export(model: Model, request: ExportRequest, checkpoint_path: str | None) -> bytes:
@@ -62,7 +64,11 @@ def export(model: Model, request: ExportRequest, checkpoint_path: str | None) ->
         for mode in modes:
             with tf.Graph().as_default():
                 graph = _build(model, mode, request.receiver_fns[mode])
-                _add(builder, graph, model, checkpoint, saves_variables=mode == modes[0])
+                add = partial(
+                    builder.add_meta_graph_and_variables if mode == modes[0] else _without_session(builder),
+                    strip_default_attrs=request.strip_default_attrs,
+                )
+                _add(builder, graph, model, checkpoint, add)
         builder.save(request.as_text)
         _copy_assets(temporary, request.assets_extra or {})
         tf.io.gfile.rename(temporary, final)
@@ -111,8 +117,9 @@ def _build(model: Model, mode: str, receiver_fn: Callable[[], Any]) -> _ExportGr
 
 
 def _add(
-    builder: Any, graph: _ExportGraph, model: Model, checkpoint: str | None, saves_variables: bool
+    builder: Any, graph: _ExportGraph, model: Model, checkpoint: str | None, add: Callable[..., None]
 ) -> None:
+    """Adds one graph by calling `add`, a method of the builder."""
     scaffold, mode = graph.spec.scaffold, graph.spec.mode
     with v1.Session(config=session_config_for(model.config, None)) as session:
         local_init = scaffold.local_init_op
@@ -127,7 +134,6 @@ def _add(
         else:
             _restore(saver, session, checkpoint, mode)
         builder._add_train_op(graph.spec.train_op)  # the public interface has no argument for it
-        add = builder.add_meta_graph_and_variables if saves_variables else _without_session(builder)
         add(
             session,
             tags=_TAGS[mode],
@@ -135,7 +141,6 @@ def _add(
             assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
             main_op=local_init,
             saver=saver,
-            strip_default_attrs=True,
         )
 
 

@@ -108,6 +108,12 @@ class _SupervisedOutput(ExportOutput):
         operation is wrapped in an empty tensor, since signatures hold tensors.
     """
 
+    LOSS_NAME = "loss"
+    PREDICTIONS_NAME = "predictions"
+    METRICS_NAME = "metrics"
+    METRIC_VALUE_SUFFIX = METRIC_VALUE
+    METRIC_UPDATE_SUFFIX = METRIC_UPDATE
+
     _method_name: str
 
     def __init__(self, loss: Any = None, predictions: Any = None, metrics: Any = None) -> None:
