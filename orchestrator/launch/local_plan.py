@@ -11,7 +11,7 @@ from orchestrator.cluster.secrets import ENV_SECRET_ENV
 from orchestrator.cluster.spec import ClusterSpec
 from orchestrator.cluster.task import TaskId
 from orchestrator.errors import ConfigError
-from orchestrator.launch import private_network
+from orchestrator.launch import outbound_relay
 from orchestrator.launch.device_shares import VISIBLE_GPUS, Machine, shares
 from orchestrator.launch.job import Job, LaunchPlan, StartMethod, TaskPlan
 from orchestrator.launch.ports import REUSE_PORT_VARIABLE
@@ -178,6 +178,5 @@ def _notes(job: Job, environ: Mapping[str, str]) -> Iterator[str]:
     if tf_config.VARIABLE in environ:
         yield "TF_CONFIG of the environment is not passed on: each task gets its own, a lone one gets none"
     if job.isolated:
-        missing = private_network.why_no_way_out()
-        way = f"through {private_network.RELAY}" if missing is None else f"none: {missing}"
+        way = outbound_relay.describe()
         yield f"tasks have a network of their own; connections from it to the outside: {way}"

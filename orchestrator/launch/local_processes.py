@@ -278,6 +278,8 @@ class LocalProcesses:
                 self._refuse(f"security is isolated, which needs a private network, but {message['reason']}")
             elif event == "no_way_out":
                 self.note(f"no outbound connections from the private network: {message['reason']}")
+            elif event == "other_way_out":
+                self.note(f"outbound connections go through {message['relay']}: {message['reason']}")
             elif event == "no_temporary":
                 self.note(f"no temporary directory for a task alone: {message['reason']}")
             else:

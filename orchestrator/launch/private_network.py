@@ -1,10 +1,9 @@
 """A private network for the processes of a run: nothing outside of it reaches their ports.
 
 The warm parent enters one before it does anything else; every task that it
-starts is inside, with a loopback interface of their own. Connections that
-tasks open to the outside go through slirp4netns where that is installed.
-Standard library only: `python private_network.py` tells, by a line on its
-output, why there can be none on this machine.
+starts is inside, with a loopback interface of their own; `outbound_relay` is
+their way out. Standard library only: `python private_network.py` tells, by a
+line on its output, why there can be none on this machine.
 """
 
 from __future__ import annotations
@@ -14,19 +13,13 @@ import ctypes
 import errno
 import fcntl
 import os
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-RELAY = "slirp4netns"
-"""What carries connections out of the private network."""
-RELAY_SECONDS = 15.0
-"""How long it may take to be ready."""
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _GET_FLAGS, _SET_FLAGS = 0x8913, 0x8914
@@ -44,41 +37,32 @@ def enter() -> None:
     user namespace, with the same ids in it. OSError where the kernel refuses.
     """
     try:
-        _unshare(_CLONE_NEWNET)
+        _call("unshare", _CLONE_NEWNET)
     except OSError:
-        user, group = os.geteuid(), os.getegid()
-        _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
-        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
-        Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="ascii")
-        Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
+        _enter_user_namespace()
     _bring_up("lo")
 
 
-def enter_with_relay() -> str | None:
-    """As `enter`, with a way out where there is one; why there is none, else None.
+def enter_owned() -> int:
+    """As `enter`, with a network that belongs to a user namespace also where root calls it.
 
-    The relay is a process of its own outside of the network that ends with this one.
+    Gives the process whose network and user namespace they are. pasta serves no
+    other network: this process itself, or one that does nothing and ends with it.
     """
-    missing = why_no_way_out()
-    if missing is not None:
+    if os.geteuid() != 0:
         enter()
-        return missing
-    wait, go = os.pipe()
-    relay = _fork_relay(wait, go)
-    os.close(wait)
-    try:
-        enter()
-        os.write(go, b"1")
-    finally:
-        os.close(go)  # without the byte it leaves
-    return _await_route(relay)
-
-
-def why_no_way_out() -> str | None:
-    """Why tasks in a private network could open no connection to the outside; None where they could."""
-    if shutil.which(RELAY) is None:
-        return f"{RELAY} is not installed"
-    return None if os.access("/dev/net/tun", os.R_OK | os.W_OK) else "/dev/net/tun cannot be opened"
+        return os.getpid()
+    holder = _fork_holder()
+    if holder is not None:
+        try:
+            _join_network_of(holder)
+            _bring_up("lo")
+            return holder
+        except OSError:
+            os.kill(holder, signal.SIGKILL)
+            os.waitpid(holder, 0)
+    enter()
+    return os.getpid()
 
 
 def why_refused() -> str | None:
@@ -100,9 +84,19 @@ def refusal(error: OSError) -> str:
     return f"the kernel refuses one ({error.strerror})" + (f"; {hint}" if hint else "")
 
 
-def _unshare(flags: int) -> None:
+def _enter_user_namespace() -> None:
+    """Makes a network in a user namespace that has the ids of this process, and moves there."""
+    user, group = os.geteuid(), os.getegid()
+    _call("unshare", _CLONE_NEWUSER | _CLONE_NEWNET)
+    Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+    Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="ascii")
+    Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
+
+
+def _call(name: str, *arguments: int) -> None:
+    """A function of the C library that says no by -1; OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(flags) != 0:
+    if libc[name](*arguments) == -1:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
@@ -115,43 +109,49 @@ def _bring_up(interface: str) -> None:
         fcntl.ioctl(asked, _SET_FLAGS, struct.pack(_REQUEST, name, flags | _UP))
 
 
-def _fork_relay(wait: int, go: int) -> int:
-    """A process that becomes the relay as soon as it is told that the network is there."""
+def _join_network_of(pid: int) -> None:
+    network = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _call("setns", network, _CLONE_NEWNET)
+    finally:
+        os.close(network)
+
+
+def _fork_holder() -> int | None:
+    """A process that only keeps a user namespace with a network of its own; None where there can be none."""
     parent = os.getpid()
+    told, tell = os.pipe()
     pid = os.fork()
-    if pid:
-        return pid
-    with contextlib.suppress(BaseException):
-        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-        os.close(go)
-        if os.getppid() == parent and os.read(wait, 1):
-            null = os.open(os.devnull, os.O_RDWR)
-            for fd in (0, 1, 2):
-                os.dup2(null, fd)
-            os.closerange(3, _MOST_FDS)  # the parent's way to the launcher among them
-            os.setsid()
-            options = ("--configure", "--mtu=65520", "--disable-host-loopback")
-            os.execvp(RELAY, [RELAY, *options, str(parent), "tap0"])
-    os._exit(1)
-
-
-def _await_route(relay: int) -> str | None:
-    """Waits until there is a way out; why there is none, else None."""
-    end = time.monotonic() + RELAY_SECONDS
-    while not _has_default_route():
-        if os.waitpid(relay, os.WNOHANG)[0]:
-            return f"{RELAY} ended at once"
-        if time.monotonic() > end:
-            os.kill(relay, signal.SIGKILL)
-            os.waitpid(relay, 0)
-            return f"{RELAY} was not ready within {RELAY_SECONDS:g} s"
-        time.sleep(0.01)
+    if not pid:
+        with contextlib.suppress(BaseException):
+            _hold(parent, tell)
+        os._exit(1)
+    os.close(tell)
+    try:
+        if os.read(told, 1):
+            return pid
+    finally:
+        os.close(told)
+    os.waitpid(pid, 0)
     return None
 
 
-def _has_default_route() -> bool:
-    lines = Path("/proc/self/net/route").read_text(encoding="ascii").splitlines()[1:]
-    return any(line.split()[1] == "00000000" for line in lines)
+def _hold(parent: int, tell: int) -> None:
+    """Makes the namespaces, says so, and does nothing more until the parent ends."""
+    _call("prctl", _SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        return
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.dup2(tell, 3)
+    os.closerange(4, _MOST_FDS)  # the parent's way to the launcher among them
+    os.setsid()
+    _enter_user_namespace()
+    os.write(3, b"1")
+    os.close(3)
+    while True:
+        signal.pause()
 
 
 if __name__ == "__main__":

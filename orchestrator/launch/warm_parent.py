@@ -14,7 +14,8 @@ Messages from it:
   ready   seconds, unfit (why it will not fork, or null)
   import_failed  reason
   not_isolated   reason (there is no private network, although asked for; it leaves)
-  no_way_out     reason (the private network has no connection to the outside)
+  no_way_out     reason (the private network has no connection to the outside, or has lost it)
+  other_way_out  relay, reason (why it is not the one that is preferred)
   no_temporary   reason (a task uses the machine's temporary directory)
   started id, pid, fork, why (why it was not forked although asked, or null)
   failed  id, reason
@@ -41,10 +42,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.cluster.records import ENV_CONTROL_FD, ENV_RUN_DIR
-from orchestrator.launch import private_network
+from orchestrator.launch import outbound_relay, private_network
 from orchestrator.launch.control_channel import ControlChannel, Message
 from orchestrator.launch.fork_fitness import python_threads, thread_names, why_unfit
 from orchestrator.launch.forked_task import ForkedTask, become
+from orchestrator.launch.outbound_relay import WayOut
 from orchestrator.launch.process_tree import (
     ProcessEntry,
     adopt_orphans,
@@ -78,13 +80,16 @@ class WarmParent:
         run_dir: Path,
         launcher: int,
         module_path: tuple[str, ...],
+        *,
         temporary: Path | None = None,
+        way_out: WayOut | None = None,
     ) -> None:
         self._channel = channel
         self._run_dir = run_dir
         self._temporary = None if temporary is None else TaskDirectories(temporary)
         self._launcher = launcher
         self._module_path = module_path
+        self._way_out = way_out or WayOut()
         self._children: dict[int, _Child] = {}
         self._threads_at_start: list[str] = []
         self._leaving = False
@@ -258,6 +263,9 @@ class WarmParent:
                 self._kill_processes_of(child)
                 del self._children[child.pid]
             _, status = os.waitpid(ended.si_pid, 0)
+            if ended.si_pid == self._way_out.pid:
+                reason = f"{self._way_out.program} has ended"
+                self._channel.send({"event": "no_way_out", "reason": reason})
             if child is not None:
                 code = os.waitstatus_to_exitcode(status)
                 self._channel.send(
@@ -299,16 +307,19 @@ class WarmParent:
             print(f"process {entry.pid} does not die", file=sys.stderr)
 
 
-def _isolate(channel: ControlChannel) -> bool:
+def _isolate(channel: ControlChannel) -> WayOut | None:
     """Enters a private network, and says how that went. To be called while there is one thread."""
     try:
-        no_way_out = private_network.enter_with_relay()
+        found = outbound_relay.enter_with_relay()
     except OSError as error:
         channel.send({"event": "not_isolated", "reason": private_network.refusal(error)})
-        return False
-    if no_way_out is not None:
-        channel.send({"event": "no_way_out", "reason": no_way_out})
-    return True
+        return None
+    reason = "; ".join(found.failures)
+    if found.pid is None:
+        channel.send({"event": "no_way_out", "reason": reason})
+    elif reason:
+        channel.send({"event": "other_way_out", "relay": found.program, "reason": reason})
+    return found
 
 
 def main(arguments: list[str], module_path: tuple[str, ...]) -> int:
@@ -322,7 +333,8 @@ def main(arguments: list[str], module_path: tuple[str, ...]) -> int:
     parser.add_argument("room", nargs="?", help="blanks: room for the command lines of forked tasks")
     options = parser.parse_args(arguments)
     channel = ControlChannel(socket.socket(fileno=options.channel_fd))
-    if options.isolated and not _isolate(channel):
+    way_out = _isolate(channel) if options.isolated else WayOut()
+    if way_out is None:
         return 1
     try:
         die_with_parent(options.launcher, signal.SIGTERM)
@@ -332,7 +344,9 @@ def main(arguments: list[str], module_path: tuple[str, ...]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     run_dir = Path(os.environ[ENV_RUN_DIR])
-    parent = WarmParent(channel, run_dir, options.launcher, module_path, options.temporary)
+    parent = WarmParent(
+        channel, run_dir, options.launcher, module_path, temporary=options.temporary, way_out=way_out
+    )
     if not parent.warm_up(options.modules):
         return 1
     parent.serve()

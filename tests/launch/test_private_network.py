@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -141,9 +140,9 @@ def test_a_launcher_without_the_network_starts_nothing(tmp_path: Path) -> None:
         f"""#!{sys.executable}
 import runpy, sys
 from orchestrator.launch import private_network
-def refuse():
+def refuse(*_):
     raise PermissionError(1, "Operation not permitted")
-private_network.enter = refuse
+private_network._call = refuse
 sys.argv[:] = ["-c", *sys.argv[3:]]
 from orchestrator.launch.warm_parent import main
 sys.exit(main(sys.argv[2:], tuple(sys.path)))
@@ -160,54 +159,6 @@ sys.exit(main(sys.argv[2:], tuple(sys.path)))
 def poll_for_ever(made: LocalLauncher) -> None:
     while True:
         made.poll(1.0)
-
-
-def test_without_the_relay_there_is_no_way_out_and_that_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    assert private_network.why_no_way_out() == "slirp4netns is not installed"
-    job = cluster(tmp_path, isolated=True)
-    with launcher(job) as made:
-        (note,) = [note for note in made.plan(job, 0).notes if "network" in note]
-    assert note.endswith("connections from it to the outside: none: slirp4netns is not installed")
-
-
-@needs_network
-@pytest.mark.skipif(
-    private_network.why_no_way_out() is not None, reason=f"no way out: {private_network.why_no_way_out()}"
-)
-def test_tasks_reach_the_outside_through_the_relay(tmp_path: Path) -> None:
-    address = own_address()
-    if address is None:
-        pytest.skip("this machine has no address but localhost")
-    with socket.create_server(("0.0.0.0", 0)) as server:
-        server.settimeout(LIMIT)
-        port = server.getsockname()[1]
-        program = write_program(
-            tmp_path, f"import socket; socket.create_connection(({address!r}, {port}), 240).send(b'hello')"
-        )
-        job = dataclasses.replace(local_job(tmp_path, python(program)), isolated=True)
-        with launcher(job) as made:
-            made.submit(made.plan(job, 0))
-            watch = Watch(made)
-            watch.until_exited([CHIEF])
-            assert watch.exits(CHIEF)[0].code == 0, watch.output(CHIEF)
-        heard, _ = server.accept()
-        with heard:
-            heard.settimeout(LIMIT)
-            assert heard.recv(5) == b"hello"
-
-
-def own_address() -> str | None:
-    """An address of this machine that others would use; no packet is sent to find it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-        try:
-            asked.connect(("192.0.2.1", 9))
-        except OSError:
-            return None
-        found: Any = asked.getsockname()[0]
-    return None if str(found).startswith("127.") else str(found)
 
 
 def test_private_ports_keep_what_is_declared_and_share_none() -> None:
