@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from orchestrator.cluster.quantity import format_size
-from orchestrator.launch import private_network
+from orchestrator.launch import device_shares, private_network
 from orchestrator.launch.job import Job, TaskRequest
 from orchestrator.launch.summary import shown_path
 
@@ -161,15 +161,7 @@ def visible_gpus(driver: Path = Path("/proc/driver/nvidia/gpus"), devices: Path 
     """NVIDIA GPUs that a task would see: the driver's, as far as CUDA_VISIBLE_DEVICES lets through."""
     present = len(list(driver.iterdir())) if driver.is_dir() else 0
     present = present or sum(path.name[6:].isdigit() for path in devices.glob("nvidia*"))
-    selection = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if selection is None:
-        return present
-    chosen = 0
-    for entry in selection.split(","):
-        if entry.strip().lstrip("-").isdigit() and not 0 <= int(entry) < present:
-            break  # CUDA sees nothing from the first wrong entry on
-        chosen += bool(entry.strip())
-    return min(chosen, present)
+    return len(device_shares.visible_gpus(os.environ.get(device_shares.VISIBLE_GPUS), present))
 
 
 def _declared(job: Job, amount: Callable[[TaskRequest], float | None]) -> float:

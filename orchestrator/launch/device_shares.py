@@ -40,16 +40,27 @@ class Machine:
 
 
 def visible_gpus(selection: str | None, present: int) -> tuple[str, ...]:
-    """The GPUs that CUDA would show: all that are present, or the selected ones up to the first wrong one."""
+    """The GPUs that CUDA would show: all that are `present`, or the selected ones up to the first wrong one.
+
+    A GPU may be cut into any number of MIG instances, which only a selection names.
+    """
     if selection is None:
         return tuple(map(str, range(present)))
     chosen: list[str] = []
     for entry in (word.strip() for word in selection.split(",")):
-        wrong = entry.lstrip("-").isdigit() and not 0 <= int(entry) < present
-        if not entry or wrong or entry in chosen or len(chosen) == present:
+        whole = not entry.startswith("MIG-")
+        if not present or not _names_gpu(entry, present) or entry in chosen:
+            break
+        if whole and len(chosen) == present:
             break
         chosen.append(entry)
     return tuple(chosen)
+
+
+def _names_gpu(entry: str, present: int) -> bool:
+    if entry.isdecimal():
+        return int(entry) < present
+    return entry.startswith(("GPU-", "MIG-"))  # what Slurm and containers write for "none" is neither
 
 
 def shares(job: Job, tasks: list[TaskId], machine: Machine) -> tuple[dict[TaskId, dict[str, str]], list[str]]:

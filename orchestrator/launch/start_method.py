@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import ConfigError, near_miss
+from orchestrator.launch.device_shares import VISIBLE_GPUS, visible_gpus
 from orchestrator.launch.job import Job, StartMethod
 from orchestrator.launch.python_command import PythonCommand, parse_python_command
 
@@ -133,7 +134,8 @@ def _environment_of(interpreter: str) -> str | None:
 
 def gpu_visible(environ: Mapping[str, str], devices: Path = Path("/dev")) -> bool:
     """Whether TensorFlow would find a GPU, judged by device files and CUDA_VISIBLE_DEVICES."""
-    chosen = environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None and (not chosen.strip() or chosen.strip().startswith("-1")):
-        return False
-    return any(devices.glob("nvidia[0-9]*")) or (devices / "kfd").exists()
+    chosen, present = environ.get(VISIBLE_GPUS), len(list(devices.glob("nvidia[0-9]*")))
+    if present:
+        return bool(visible_gpus(chosen, present))
+    hidden = chosen is not None and (not chosen.strip() or chosen.strip().startswith("-1"))
+    return not hidden and (devices / "kfd").exists()

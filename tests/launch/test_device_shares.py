@@ -62,6 +62,31 @@ def test_gpus_go_to_those_who_train(tmp_path: Path) -> None:
     assert given(job, Machine(8), VISIBLE_GPUS) == dict.fromkeys(map(str, all_tasks(job)))
 
 
+@pytest.mark.parametrize(
+    ("selection", "present", "expected"),
+    [
+        ("2,3", 4, ("2", "3", "-1", "-1")),
+        ("GPU-a,GPU-b", 4, ("GPU-a", "GPU-b", "-1", "-1")),
+        ("MIG-a,MIG-b", 1, ("MIG-a", "MIG-b", "-1", "-1")),
+        ("3", 4, ("3", "3", "-1", "-1")),
+        ("", 4, (None, None, None, None)),  # inherited as it is, which hides all
+        ("-1", 4, (None, None, None, None)),
+        (None, 0, (None, None, None, None)),
+        (None, 2, ("0", "1", "-1", "-1")),
+    ],
+)
+def test_what_is_dealt_of_an_inherited_selection(
+    tmp_path: Path, selection: str | None, present: int, expected: tuple[str | None, ...]
+) -> None:
+    for number in range(present):
+        (tmp_path / f"nvidia{number}").touch()
+    (tmp_path / "nvidiactl").touch()
+    environ = {} if selection is None else {VISIBLE_GPUS: selection}
+    job = make_job(tmp_path / "run", chief=1, worker=1, ps=1, evaluator=1)
+    dealt = given(job, Machine.look(environ, tmp_path), VISIBLE_GPUS)
+    assert dealt == dict(zip(["chief-0", "worker-0", "ps-0", "evaluator-0"], expected, strict=True))
+
+
 def test_too_few_gpus_are_shared_and_that_is_said(tmp_path: Path) -> None:
     job = make_job(tmp_path / "run", chief=1, worker=2)
     found, notes = shares(job, all_tasks(job), Machine(8, ("0", "1")))
@@ -85,7 +110,12 @@ def test_too_few_gpus_are_shared_and_that_is_said(tmp_path: Path) -> None:
         ("2,0", ("2", "0")),
         ("1,7,0", ("1",)),
         ("1,1", ("1",)),
+        ("2,3", ("2",)),
+        (" ", ()),
+        ("NoDevFiles", ()),
         ("GPU-8f6a, GPU-11", ("GPU-8f6a", "GPU-11")),
+        ("GPU-1,GPU-2,GPU-3,GPU-4", ("GPU-1", "GPU-2", "GPU-3")),
+        ("MIG-1,MIG-2,MIG-GPU-7/1/0,MIG-3", ("MIG-1", "MIG-2", "MIG-GPU-7/1/0", "MIG-3")),
     ],
 )
 def test_what_an_inherited_selection_lets_through(selection: str | None, expected: tuple[str, ...]) -> None:

@@ -152,7 +152,8 @@ def test_two_virtual_environments_of_one_interpreter_are_not_the_same(tmp_path: 
     [
         ([], None, False), ([], "0", False), (["nvidia0"], None, True), (["nvidia0"], "0", True),
         (["nvidia0"], "", False), (["nvidia0"], "-1", False), (["nvidiactl"], None, False),
-        (["kfd"], None, True),
+        (["kfd"], None, True), (["kfd"], "-1", False), (["nvidia0"], "MIG-1", True),
+        (["nvidia0"], "7", False),
     ],
 )  # fmt: skip
 def test_gpus_are_seen_by_their_device_files(
