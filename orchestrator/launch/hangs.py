@@ -2,7 +2,7 @@
 
 A task is watched from its first progress record on; tasks of our own training
 program from their start, since they always write one. A server of variables
-is never watched itself: it is found by the tasks that wait for it.
+is watched until it serves; after that it is found by the tasks that wait for it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from orchestrator.launch.job import RunPolicy
 MOMENT_SECONDS = 5.0
 """A process that SIGSTOP holds for less is nobody's business."""
 _NOT_STARTED = (Phase.STARTING, Phase.WAITING)
+_BEGINNINGS = {TaskType.PS: "did not begin to serve", TaskType.EVALUATOR: "did not begin its work"}
 _EVALUATORS_WORK = (Phase.EVALUATING, Phase.EXPORTING, Phase.SAVING, Phase.DONE)
 
 
@@ -68,7 +69,8 @@ class Stall:
     def describe(self) -> str:
         """What it failed to do, in words that follow its name."""
         if self.starting:
-            return f"took no step within {self.limit:g} s of its start (it was {self.watched.doing})"
+            begun = _BEGINNINGS.get(self.task.type, "took no step")
+            return f"{begun} within {self.limit:g} s of its start (it was {self.watched.doing})"
         return f"made no progress for {self.limit:g} s ({self.watched.doing})"
 
 
@@ -82,7 +84,7 @@ def progress_mark(progress: ProgressRecord | None) -> tuple[object, ...]:
 def idle_and_limit(watched: Watched, policy: RunPolicy, now: float) -> tuple[float, float, bool] | None:
     """(idle seconds, limit, whether it is the limit of the start); None where nothing limits it now."""
     task, progress = watched.task, watched.progress
-    if not task.trains and task.type is not TaskType.EVALUATOR:
+    if task.type is TaskType.PS and progress is not None and progress.phase is not Phase.STARTING:
         return None
     if progress is None:
         started = watched.keeps_records
@@ -109,8 +111,8 @@ def find_stalls(tasks: Sequence[Watched], policy: RunPolicy, now: float) -> list
         found = idle_and_limit(watched, policy, now)
         if found is not None and found[0] > found[1]:
             stalls.append(Stall(watched, *found))
-        elif watched.task.trains and not watched.waits:
-            hopeful = True
+        elif (watched.task.trains and not watched.waits) or (watched.task.type is TaskType.PS and found):
+            hopeful = True  # it trains, or it may still begin to serve
     return [stall for stall in stalls if not (hopeful and stall.watched.waits)]
 
 
@@ -161,6 +163,7 @@ def find_culprit(
             what = own.describe() if own else f"holds up {first.task}, which {first.describe()}"
             return Suspicion(task, f"{what}; its process does not answer, as one that is stopped (SIGSTOP)")
     near = _also_idle(first, tasks, policy, now)
+    near += [s.watched for s in stalls if s.task.type is TaskType.PS and s.watched not in near]
     chosen = min(near, key=lambda item: _rank(item, answers, now))
     described = next((s for s in stalls if s.task == chosen.task), None)
     stall = described or Stall(chosen, now - chosen.changed_at, first.limit, first.starting)

@@ -44,12 +44,15 @@ def watched(
         (watched("worker-0", None, None, stepped=False, age=99), None),
         (watched("worker-0", Phase.STARTING, None, idle=1, stepped=False, age=101), 100),
         (watched("evaluator-0", Phase.STARTING, None, idle=1, stepped=False, age=101), 100),
+        (watched("ps-0", None, None, stepped=False, age=101), 100),
+        (watched("ps-0", Phase.STARTING, None, stepped=False, age=99), None),
         (watched("worker-0", Phase.STEPPING, 0, idle=99, stepped=False), None),
         (watched("worker-0", Phase.STEPPING, 0, idle=101, stepped=False), 100),
         # not watched
         (watched("evaluator-0", Phase.WAITING, None, idle=9999, stepped=False, age=9999), None),
         (watched("ps-0", Phase.SERVING, None, idle=9999, stepped=False, age=9999), None),
         (watched("worker-0", None, None, stepped=False, age=9999, keeps=False), None),
+        (watched("ps-0", None, None, stepped=False, age=9999, keeps=False), None),
     ],
 )
 def test_each_phase_has_its_own_limit(seen: Watched, limit: float | None) -> None:
@@ -135,3 +138,23 @@ def test_the_task_that_never_reported_is_named_not_the_one_that_waits_for_it() -
         "worker-0",
         "took no step within 100 s of its start (it was silent)",
     )
+
+
+def test_a_ps_that_never_serves_is_named_not_those_that_wait_for_it() -> None:
+    waits = [
+        watched(name, Phase.WAITING, None, stepped=False, age=101, idle=90)
+        for name in ("chief-0", "worker-0")
+    ]
+    ps = watched("ps-0", None, None, stepped=False, age=101)
+    name, reason = culprit([*waits, ps], {"chief-0": IN_TENSORFLOW, "ps-0": IN_OWN_CODE})
+    assert name == "ps-0"
+    assert reason == (
+        "did not begin to serve within 100 s of its start (it was silent); it is in read, read data.py:3"
+    )
+
+
+def test_who_waits_for_a_ps_that_was_started_again_gets_its_time() -> None:
+    waits = watched("chief-0", Phase.WAITING, None, stepped=False, age=101, idle=90)
+    assert find_stalls([waits, watched("ps-0", None, None, stepped=False, age=9)], POLICY, NOW) == []
+    serves = watched("ps-0", Phase.SERVING, None, stepped=False, age=9)
+    assert [stall.task for stall in find_stalls([waits, serves], POLICY, NOW)] == [task("chief-0")]
