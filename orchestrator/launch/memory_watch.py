@@ -22,6 +22,21 @@ OURS = 0.1
 """Share of a common limit that tasks must use themselves."""
 _FEWEST = 9
 _CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+@dataclass(frozen=True)
+class _GroupFiles:
+    """Where a control group has its numbers."""
+
+    limit: str
+    used: str
+    cached: str
+    """The name in `memory.stat` of the pages of files that can go."""
+
+
+_VERSION_1 = _GroupFiles("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_VERSION_2 = _GroupFiles("memory.max", "memory.current", "inactive_file")
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,9 @@ class MemoryWatch:
         return found
 
 
-def least_room(meminfo: Path = Path("/proc/meminfo"), groups: Path = _CGROUPS) -> tuple[str, int, int]:
+def least_room(
+    meminfo: Path = Path("/proc/meminfo"), groups: Path = _CGROUPS, own: Path = _OWN_CGROUP
+) -> tuple[str, int, int]:
     """(who, bytes used, bytes there are): the machine, or a control group that has less left."""
     try:
         lines = meminfo.read_text(encoding="ascii").splitlines()
@@ -102,24 +119,36 @@ def least_room(meminfo: Path = Path("/proc/meminfo"), groups: Path = _CGROUPS) -
     except (OSError, KeyError, ValueError, IndexError):
         return "this machine", 0, 0
     found = [("this machine", total - available, total)]
-    found += [("this control group", used, limit) for used, limit in _group_use(groups)]
+    found += [("this control group", used, limit) for used, limit in _group_use(groups, own)]
     return min(found, key=lambda item: item[2] - item[1])
 
 
-def _group_use(groups: Path) -> list[tuple[int, int]]:
+def _group_use(groups: Path, own: Path) -> list[tuple[int, int]]:
     """(used, limit) of each group of this process with a limit; pages of files that can go do not count."""
     try:
-        text = Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="replace")
+        lines = own.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-    own = next((line[3:] for line in text.splitlines() if line.startswith("0::")), "/")
-    place, found = groups / own.lstrip("/"), []
-    while place == groups or groups in place.parents:
+    found = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:
+            found += _use_of(groups, path, _VERSION_2)
+        elif "memory" in controllers.split(","):
+            found += _use_of(groups / "memory", path, _VERSION_1)
+    return found
+
+
+def _use_of(root: Path, path: str, files: _GroupFiles) -> list[tuple[int, int]]:
+    """That of one group, and of those above it."""
+    place, found = root / path.lstrip("/"), []
+    while place == root or root in place.parents:
         try:
-            limit = int((place / "memory.max").read_text(encoding="ascii"))
+            limit = int((place / files.limit).read_text(encoding="ascii"))
             stat = (place / "memory.stat").read_text(encoding="ascii").split()
-            cached = int(stat[stat.index("inactive_file") + 1])
-            found.append((int((place / "memory.current").read_text(encoding="ascii")) - cached, limit))
+            cached = int(stat[stat.index(files.cached) + 1])
+            found.append((int((place / files.used).read_text(encoding="ascii")) - cached, limit))
         except (OSError, ValueError):
             pass  # no such file, or no limit ("max")
         place = place.parent

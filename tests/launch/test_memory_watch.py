@@ -65,19 +65,38 @@ def test_the_two_limits_are_told_once_each() -> None:
     assert watch.look(8.0, {}, {}) == []
 
 
-def test_the_room_of_the_machine_and_of_a_control_group(tmp_path: Path) -> None:
-    meminfo = tmp_path / "meminfo"
+@pytest.mark.parametrize(
+    ("line", "folder", "unlimited", "names"),
+    [
+        ("0::/", "", "max", ("memory.max", "memory.current", "inactive_file")),
+        ("0::/jobs/mine", "jobs", "max", ("memory.max", "memory.current", "inactive_file")),
+        (
+            "4:cpu,memory:/jobs",
+            "memory/jobs",
+            "9223372036854771712",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ),
+    ],
+)
+def test_the_room_of_the_machine_and_of_a_control_group(
+    tmp_path: Path, line: str, folder: str, unlimited: str, names: tuple[str, str, str]
+) -> None:
+    meminfo, own, groups = tmp_path / "meminfo", tmp_path / "own", tmp_path / "groups"
     meminfo.write_text("MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable: 400 kB\n")
-    groups = tmp_path / "groups"
-    groups.mkdir()
-    assert least_room(meminfo, groups) == ("this machine", 600 * 1024, 1000 * 1024)
-    (groups / "memory.max").write_text("max\n")
-    assert least_room(meminfo, groups)[0] == "this machine"
-    (groups / "memory.max").write_text("300000\n")
-    (groups / "memory.current").write_text("290000\n")
-    (groups / "memory.stat").write_text("anon 1\ninactive_file 40000\nactive_file 3\n")
-    assert least_room(meminfo, groups) == ("this control group", 250000, 300000)
-    assert least_room(tmp_path / "none", groups) == ("this machine", 0, 0)
+    own.write_text(f"9:name=systemd:/\n{line}\n")
+    place = groups / folder
+    place.mkdir(parents=True)
+    limit, used, cached = names
+    assert least_room(meminfo, groups, own) == ("this machine", 600 * 1024, 1000 * 1024)
+    (place / limit).write_text(f"{unlimited}\n")
+    (place / used).write_text("290000\n")
+    (place / "memory.stat").write_text(f"anon 1\ninactive_file 7\n{cached} 40000\nactive_file 3\n")
+    assert least_room(meminfo, groups, own)[0] == "this machine"
+    (place / limit).write_text("300000\n")
+    (place / "memory.stat").write_text(f"anon 1\n{cached} 40000\nactive_file 3\n")
+    assert least_room(meminfo, groups, own) == ("this control group", 250000, 300000)
+    assert least_room(tmp_path / "none", groups, own) == ("this machine", 0, 0)
+    assert least_room(meminfo, groups, tmp_path / "none")[0] == "this machine"
 
 
 def test_this_machine_has_memory() -> None:
