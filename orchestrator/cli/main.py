@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -24,6 +25,7 @@ from orchestrator.cli import (
     warm_start_plan,
 )
 from orchestrator.cli.arguments import CommandAfterDashes
+from orchestrator.cluster.secrets import Masker
 from orchestrator.errors import OrchestratorError
 from orchestrator.launch.completion import EXIT_INTERRUPTED
 
@@ -80,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def show_error(error: OrchestratorError) -> None:
     """The error's own words on stderr, whole lines, without a traceback."""
     console = Console(stderr=True, highlight=False)
-    console.print(Text("error: ", style="bold red").append(str(error), style="none"), soft_wrap=True)
+    text = Masker([os.environ]).text(str(error))
+    console.print(Text("error: ", style="bold red").append(text, style="none"), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def carry_out(resolved: ResolvedJob, console: Console, injections: Sequence[Inje
     with held_model_dir(job) as (heartbeat, notes):
         _make_run_dir(resolved)
         lines = [*progress_text.header(resolved, board), *(progress_text.note_line(note) for note in notes)]
-        for number, line in enumerate(lines):
+        for number, line in enumerate(map(job.masker().text, lines)):
             display.say(line, "bold" if number == 0 else "")
         launcher = make_launcher(resolved.config.launcher, job.run_dir)
         launcher = InjectingLauncher(launcher, injections) if injections else launcher
@@ -168,13 +168,13 @@ def _conclude(resolved: ResolvedJob, result: RunResult, display: Display) -> Non
         except OSError as error:
             display.say(f"cannot write {name}: {error.strerror or error}", "red")
     display.say("")
-    for number, line in enumerate(last_words(resolved.job, result, program())):
+    masker = resolved.job.masker()
+    for number, line in enumerate(map(masker.text, last_words(resolved.job, result, program()))):
         display.say(line, "bold" if number == 0 else "")
     for note in result.notes_beside_verdict:
         display.say(f"  note    {note}", "yellow")
     if result.root_cause is not None:
         display.say("")
-        masker = resolved.job.masker()
         verdict = render(result) or ""
         if result.why and not verdict.startswith(result.why):
             display.say(masker.text(result.why))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ ENV_SECRET_EXPERIMENT = "ORCHESTRATOR_SECRET_EXPERIMENT"
 """Holds the content of `experiment.json` where there are secrets in it, which the file has masked."""
 SHORTEST = 6
 """Shorter values are masked beside their name only: as text they stand everywhere by chance."""
-_NAMES = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL)S?(_|$)", re.IGNORECASE)
+_NAMES = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL)S?(_|\d|$)", re.IGNORECASE)
 
 
 def is_secret(name: str, listed: Collection[str] = ()) -> bool:
@@ -26,17 +27,35 @@ def masker_of_task(environ: Mapping[str, str]) -> Masker:
     return Masker([environ], environ.get(ENV_SECRET_ENV, "").split(","))
 
 
+def _texts(text: str) -> list[tuple[str, str]]:
+    """Every text in a JSON document with the key that it stands under."""
+    found: list[tuple[str, str]] = []
+
+    def look(key: str, value: Any) -> None:
+        if isinstance(value, str):
+            found.append((key, value))
+        elif isinstance(value, Mapping):
+            for name, item in value.items():
+                look(str(name), item)
+        elif isinstance(value, list):
+            for item in value:
+                look(key, item)
+
+    try:
+        look("", json.loads(text))
+    except ValueError:
+        return []
+    return found
+
+
 class Masker:
     """Hides the secrets of some environments, by name and wherever else their values stand."""
 
     def __init__(self, environments: Iterable[Mapping[str, str]] = (), listed: Collection[str] = ()) -> None:
         self._listed = frozenset(listed)
-        values = {
-            value
-            for env in environments
-            for name, value in env.items()
-            if is_secret(name, self._listed) and len(value) >= SHORTEST
-        }
+        found = [(name, value) for env in environments for name, value in env.items()]
+        found += [item for name, value in found if name == ENV_SECRET_EXPERIMENT for item in _texts(value)]
+        values = {value for name, value in found if is_secret(name, self._listed) and len(value) >= SHORTEST}
         self.values = tuple(sorted(values, key=len, reverse=True))
         """The values that are hidden wherever they stand, the longest first."""
         self._values = re.compile("|".join(map(re.escape, self.values))) if values else None

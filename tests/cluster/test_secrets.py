@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from orchestrator.cluster.secrets import MASK, Masker, is_secret
+from orchestrator.cluster.secrets import ENV_SECRET_EXPERIMENT, MASK, Masker, is_secret
 
 
 @pytest.mark.parametrize(
     "name",
     ["API_TOKEN", "TOKEN", "hf_token", "DB_PASSWORD", "AWS_SECRET_ACCESS_KEY", "APIKEY", "AWS_ACCESS_KEY_ID",
-     "GOOGLE_APPLICATION_CREDENTIALS", "SECRETS", "MY_SECRET_THING", "PGPASSWD"],
+     "GOOGLE_APPLICATION_CREDENTIALS", "SECRETS", "MY_SECRET_THING", "PGPASSWD", "KEY2", "TOKEN_1"],
 )  # fmt: skip
 def test_names_of_secrets(name: str) -> None:
     assert is_secret(name)
@@ -33,6 +35,18 @@ def test_values_are_masked_wherever_they_stand() -> None:
     }
     assert masker.text("sent abc.def*1-longer and 123456") == f"sent {MASK} and {MASK}"
     assert masker.text("abcXdef*1") == "abcXdef*1", "it is no pattern"
+
+
+def test_secrets_among_the_parameters_of_an_experiment_count() -> None:
+    params = {
+        "api_token": "from-params",
+        "keys": ["first-one"],
+        "deep": {"password": "deep-down"},
+        "note": "plain-note",
+    }
+    masker = Masker([{ENV_SECRET_EXPERIMENT: json.dumps({"params": params})}])
+    assert masker.text("from-params first-one deep-down plain-note") == f"{MASK} {MASK} {MASK} plain-note"
+    assert Masker([{ENV_SECRET_EXPERIMENT: "{"}]).text("{") == "{"
 
 
 def test_short_values_do_not_garble_texts() -> None:
