@@ -151,12 +151,15 @@ class TerminalDisplay(PlainDisplay):
 
     def _view(self, snapshot: Snapshot) -> RenderableType:
         views, quiet = progress_text.shown_tasks(snapshot.tasks)
+        hosts = progress_text.host_width(snapshot.tasks)
         rows = [
-            self._cropped(progress_text.task_line(view, self._width), _style(view.state)) for view in views
+            self._cropped(progress_text.task_line(view, self._width, hosts), _style(view.state))
+            for view in views
         ]
         if quiet:
             rows.append(self._cropped(f"and {quiet} more tasks", "dim"))
-        rows.append(self._cropped(progress_text.progress_line(snapshot), "bold"))
+        lines = progress_text.progress_lines(snapshot, self._console.width - 1)
+        rows += [self._cropped(line, "bold") for line in lines]
         bar = self._bar(snapshot)
         return Group(*rows, bar) if bar is not None else Group(*rows)
 

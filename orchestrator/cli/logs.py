@@ -10,7 +10,7 @@ import typer
 from orchestrator.cli.run_argument import RunArgument
 from orchestrator.cluster.task import TaskId
 from orchestrator.errors import ConfigError, near_miss
-from orchestrator.launch.log_stream import prefixed, read_logs, starts_of
+from orchestrator.launch.log_stream import part_of, prefixed, read_logs
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.run_state import RunState, find_run
 
@@ -31,6 +31,16 @@ def logs(
             metavar="N",
             min=1,
             help="Only what was written during the N-th start of each task.",
+            show_default=False,
+        ),
+    ] = None,
+    attempt: Annotated[
+        int | None,
+        typer.Option(
+            "--attempt",
+            metavar="N",
+            min=1,
+            help="Only what was written during the N-th attempt at the job.",
             show_default=False,
         ),
     ] = None,
@@ -57,7 +67,7 @@ def logs(
     paths = {name: run_dir.logs / f"{name}.log" for name in names}
     try:
         lines = read_logs(paths, finished if follow else None)
-        for name, line in lines if start is None else starts_of(lines, start):
+        for name, line in lines if start is attempt is None else part_of(lines, start=start, attempt=attempt):
             typer.echo(line if task is not None else prefixed(name, line, width))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from orchestrator.cli.job_options import ResolvedJob
 from orchestrator.cluster.records import Phase
-from orchestrator.cluster.task import TaskId, TaskType
+from orchestrator.cluster.task import TaskId
 from orchestrator.launch.job import Job
 from orchestrator.launch.restart import Action, scope
 from orchestrator.launch.snapshot import RunPhase, Snapshot, TaskView
@@ -19,6 +19,12 @@ _LABEL = 8
 _WIDTH = 80
 MOST_PORTS = 12
 """So many are named in the header."""
+_THEN = {
+    Action.RESTART_TASK: "is restarted alone",
+    Action.RESTART_ATTEMPT: "restarts all of them",
+    Action.GIVE_UP: "ends the run",
+    Action.LEAVE: "stays away",
+}
 MOST_TASKS = 12
 """So many tasks have a line of their own; of more, those with something to tell."""
 
@@ -48,28 +54,21 @@ def note_line(note: str) -> str:
 
 
 def restart_rule(job: Job) -> str:
-    """What a lost training task restarts, in words."""
+    """What a lost task restarts, in words."""
     if job.policy.max_restarts == 0:
         return "a lost task ends the run (max_restarts 0)"
-    if job.size == 1:
+    kinds: dict[Action, list[str]] = {}
+    for kind, request in job.tasks.items():
+        if request.replicas:
+            kinds.setdefault(scope(TaskId(kind, 0), job.strategy, job.policy), []).append(str(kind))
+    if job.size == 1 and not {Action.GIVE_UP, Action.LEAVE} & set(kinds):
         return f"restarted when lost, {job.policy.max_restarts} times at most"
-    scopes = {
-        scope(TaskId(kind, 0), job.strategy, job.policy)
-        for kind in job.tasks
-        if kind is not TaskType.EVALUATOR
-    }
-    if scopes == {Action.RESTART_TASK}:
-        return "a lost task is restarted alone"
-    if scopes == {Action.RESTART_ATTEMPT}:
-        return "a lost task restarts all of them"
-    alone = [
-        str(kind)
-        for kind in job.tasks
-        if scope(TaskId(kind, 0), job.strategy, job.policy) is Action.RESTART_TASK
-    ]
-    return (
-        f"a lost {' or '.join(alone)} is restarted alone, any other with all" if alone else "restarts by role"
-    )
+    lost = {action: "task" if len(kinds) == 1 else _either(names) for action, names in kinds.items()}
+    return "; ".join(f"a lost {lost[action]} {then}" for action, then in _THEN.items() if action in lost)
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def hang_rule(job: Job) -> str:
@@ -98,9 +97,15 @@ def ports_line(addresses: Sequence[str], *, isolated: bool = False) -> str:
     return _wrapped("ports", f"{', '.join(shown)}: {whom}")
 
 
-def task_line(view: TaskView, width: int) -> str:
-    """`worker-0  running  step 420`: one task's state."""
-    words = [f"{view.task!s:<{width}}", _doing(view)]
+def host_width(views: Sequence[TaskView]) -> int:
+    """The width of a column of hosts; 0 where all tasks are on one."""
+    hosts = {view.host for view in views}
+    return max(map(len, hosts)) if len(hosts) > 1 else 0
+
+
+def task_line(view: TaskView, width: int, hosts: int = 0) -> str:
+    """`worker-0  running  step 420`: one task's state; with `hosts` columns for where it runs."""
+    words = [f"{view.task!s:<{width}}", *([f"{view.host:<{hosts}}"] if hosts else []), _doing(view)]
     if view.progress is not None and view.progress.step is not None and view.task.trains:
         words.append(f"step {view.progress.step}")
     if view.evaluation is not None and view.evaluation.metrics:
@@ -120,9 +125,24 @@ def shown_tasks(views: Sequence[TaskView]) -> tuple[list[TaskView], int]:
 
 def progress_line(snapshot: Snapshot) -> str:
     """`step 420/1000  350 steps/s  11200 examples/s  loss 0.31  eta 0:02  |  step 400: accuracy 0.95`."""
+    return "  ".join(_progress_words(snapshot))
+
+
+def progress_lines(snapshot: Snapshot, width: int) -> list[str]:
+    """The same in lines of at most `width` columns, as far as its parts allow."""
+    lines: list[str] = []
+    for word in _progress_words(snapshot):
+        if lines and len(lines[-1]) + 2 + len(word) <= width:
+            lines[-1] += f"  {word}"
+        else:
+            lines.append(word.removeprefix("| "))
+    return lines
+
+
+def _progress_words(snapshot: Snapshot) -> list[str]:
+    """Its parts, each to be read as a whole."""
     if snapshot.stop_seconds_left is not None and snapshot.phase is RunPhase.STOPPING:
-        left = max(0.0, snapshot.stop_seconds_left)
-        return f"stopping: waiting for a checkpoint, {left:.0f} s left; Ctrl-C again kills"
+        return [_stopping(snapshot, snapshot.stop_seconds_left)]
     lead = snapshot.lead
     words: list[str] = []
     if snapshot.step is not None:
@@ -138,12 +158,22 @@ def progress_line(snapshot: Snapshot) -> str:
         words.append(f"{format_seconds(snapshot.seconds_left)} left")
     evaluation = snapshot.evaluation
     if evaluation is not None and evaluation.metrics:
-        words.append(f"| step {evaluation.global_step}: {format_metrics(evaluation.metrics)}")
+        first, *others = format_metrics(evaluation.metrics).split("  ")
+        words += [f"| step {evaluation.global_step}: {first}", *others]
     if snapshot.phase is RunPhase.DRAINING:
         words.append("| evaluating the last checkpoint")
     elif not words or snapshot.phase is not RunPhase.RUNNING:
         words.insert(0, _phase_words(snapshot))
-    return "  ".join(words)
+    return words
+
+
+def _stopping(snapshot: Snapshot, seconds_left: float) -> str:
+    running = [view.task for view in snapshot.tasks if view.state == "running"]
+    if seconds_left <= 0:
+        return "stopping: the grace period is over, ending what is left"
+    saves = snapshot.saves and any(task.trains for task in running)
+    what = "a checkpoint" if saves else f"{len(running)} task{'s' * (len(running) != 1)} to end"
+    return f"stopping: waiting for {what}, {seconds_left:.0f} s left; Ctrl-C again kills"
 
 
 def _phase_words(snapshot: Snapshot) -> str:

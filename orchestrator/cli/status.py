@@ -66,6 +66,7 @@ def as_plain(run_dir: RunDir, state: RunState, snapshot: Snapshot) -> dict[str, 
                 "starts": view.starts,
                 "exit": view.code,
                 "address": view.address,
+                "host": view.host,
                 "progress": dataclasses.asdict(view.progress) if view.progress is not None else None,
                 "evaluation": dataclasses.asdict(view.evaluation) if view.evaluation is not None else None,
             }
@@ -86,9 +87,10 @@ def describe(run_dir: RunDir, state: RunState, snapshot: Snapshot, now: float) -
     if not state.crashed or snapshot.step is not None:
         yield f"  so far  {progress_text.progress_line(snapshot)}"
     width = prefix_width([view.task for view in snapshot.tasks])
+    hosts = progress_text.host_width(snapshot.tasks)
     for view in snapshot.tasks:
         shown = dataclasses.replace(view, state="lost") if state.crashed and view.state == "running" else view
-        yield f"  {progress_text.task_line(shown, width)}"
+        yield f"  {progress_text.task_line(shown, width, hosts)}"
     summary = read_json(run_dir.summary)
     if state.phase.final and isinstance(summary, dict):
         for line in str(summary.get("verdict") or "").splitlines():

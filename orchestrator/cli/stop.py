@@ -66,7 +66,7 @@ def ask_launcher(
     Raises WaitTimeout after `limit` seconds.
     """
     typer.echo(
-        f"asked {state.name} (process {state.process.pid}) for a checkpoint;"
+        f"asked {state.name} (process {state.process.pid}) to end, with a checkpoint where it writes them;"
         f" waiting up to {format_seconds(limit)} for its launcher to end"
     )
     try:

@@ -43,10 +43,18 @@ class Ending:
             row.restart_at = None
         self.sequence = StopSequence([row.task for row in rows if row.running], now, grace)
         if not outcome.restarts:
-            asked = f": asked for a checkpoint, waiting up to {grace:g} s"
-            text = outcome.why + (asked if outcome.phase is RunPhase.STOPPED else "")
+            text = outcome.why + (self._request(grace) if outcome.phase is RunPhase.STOPPED else "")
             journal.event(EventKind.STOPPING, text, grace_seconds=grace)
         journal.phase(RunPhase.RESTARTING if outcome.restarts else RunPhase.STOPPING)
+
+    def _request(self, grace: float) -> str:
+        """What is asked of the tasks, to follow the reason."""
+        tasks = self.sequence.tasks
+        if not tasks:
+            return ""
+        saves = self._table.saves(self._job) and any(task.trains for task in tasks)
+        end = f"{len(tasks)} task{'s' * (len(tasks) > 1)} to end"
+        return f": asked {'for a checkpoint' if saves else end}, waiting up to {grace:g} s"
 
     def over(self, launcher: Launcher, now: float) -> bool:
         """Goes on stopping; whether all tasks have ended, and the time of the next attempt has come."""

@@ -196,10 +196,11 @@ class TaskProcess(LocalProcess):
         limits: LogLimits,
         secrets: Collection[str] = (),
     ) -> None:
-        log = LogFile(plan.log_path, limits)
-        super().__init__(id, str(plan.task), plan.command, plan.start_method, log, secrets=secrets)
+        name = str(plan.task)
+        log = LogFile(plan.log_path, limits, start_mark(name, attempt, start, goes_on=True))
+        super().__init__(id, name, plan.command, plan.start_method, log, secrets=secrets)
         if start:
-            log.append(start_mark(str(plan.task), attempt, start).encode())
+            log.append(start_mark(name, attempt, start).encode())
         self.task = plan.task
         self._why = plan.why
         self._attempt = attempt

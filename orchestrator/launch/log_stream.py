@@ -16,7 +16,7 @@ from orchestrator.cluster.task import TaskId
 TAIL_BYTES = 64 * 1024
 FOLLOW_SECONDS = 0.2
 _CHUNK = 256 * 1024
-_START_MARK = re.compile(r"==== \S+: start (?P<start>[0-9]+), attempt [0-9]+ ====")
+_START_MARK = re.compile(r"==== \S+: start (?P<start>[0-9]+), attempt (?P<attempt>[0-9]+)(, goes on)? ====")
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -139,19 +139,26 @@ def _with_older(path: Path) -> list[Path]:
     return [*reversed(found), path]
 
 
-def start_mark(task: str, attempt: int, start: int) -> str:
-    """The line that stands in a log before what a later start of the task writes; both count from 0."""
-    return f"==== {task}: start {start + 1}, attempt {attempt + 1} ====\n"
+def start_mark(task: str, attempt: int, start: int, *, goes_on: bool = False) -> str:
+    """The line that stands in a log before what a later start of the task writes; both count from 0.
+
+    One that `goes_on` stands in front of what follows the part that was put aside.
+    """
+    return f"==== {task}: start {start + 1}, attempt {attempt + 1}{', goes on' if goes_on else ''} ====\n"
 
 
-def starts_of(lines: Iterable[tuple[Key, str]], number: int) -> Iterator[tuple[Key, str]]:
-    """What each task wrote during its `number`-th start, from 1; without the marks."""
-    current: dict[Key, int] = {}
+def part_of(
+    lines: Iterable[tuple[Key, str]], *, start: int | None = None, attempt: int | None = None
+) -> Iterator[tuple[Key, str]]:
+    """What each task wrote during its `start`-th start, or those in an attempt, from 1; without the marks."""
+    current: dict[Key, tuple[int, int]] = {}
     for key, line in lines:
         mark = _START_MARK.fullmatch(line)
         if mark is not None:
-            current[key] = int(mark["start"])
-        elif current.get(key, 1) == number:
+            current[key] = int(mark["start"]), int(mark["attempt"])
+            continue
+        now = current.get(key, (1, 1))
+        if start in (None, now[0]) and attempt in (None, now[1]):
             yield key, line
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,9 @@ class RunJournal:
     def progress(self, stop_seconds_left: float | None) -> None:
         """Tells the observer how far the run is."""
         if self._table is not None:
-            self._observer.progress(Snapshot.of(self._phase, self._attempt, self._table, stop_seconds_left))
+            now = Snapshot.of(self._phase, self._attempt, self._table)
+            saves = self._table.saves(self._job)
+            self._observer.progress(replace(now, stop_seconds_left=stop_seconds_left, saves=saves))
 
     def started(self, row: TaskRow, event: TaskStarted) -> None:
         """A task's process exists."""

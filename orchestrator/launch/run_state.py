@@ -123,6 +123,7 @@ class RunState:
                     starts=int(value.get("starts", 0)),
                     code=left.code if left is not None else value.get("code"),
                     address=value.get("address"),
+                    host=str(value.get("host", "")),
                     progress=records.read(ProgressRecord),
                     evaluation=records.read(EvaluationRecord),
                 )
@@ -139,6 +140,7 @@ def tasks_as_json(views: tuple[TaskView, ...]) -> dict[str, dict[str, Any]]:
             "starts": view.starts,
             "code": view.code,
             "address": view.address,
+            "host": view.host,
         }
         for view in views
     }

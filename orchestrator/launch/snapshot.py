@@ -48,6 +48,8 @@ class TaskView:
     starts: int = 0
     code: int | None = None
     address: str | None = None
+    host: str = ""
+    """Where it runs, as the cluster file calls it."""
     progress: ProgressRecord | None = None
     evaluation: EvaluationRecord | None = None
 
@@ -60,6 +62,7 @@ class TaskView:
             starts=row.starts,
             code=row.exit.code if row.exit is not None else None,
             address=row.plan.address,
+            host=row.plan.host,
             progress=row.progress,
             evaluation=row.evaluation,
         )
@@ -74,10 +77,12 @@ class Snapshot:
     tasks: tuple[TaskView, ...]
     stop_seconds_left: float | None = None
     """While tasks are asked to stop: how long until they are killed."""
+    saves: bool = False
+    """Training tasks write a checkpoint when they are asked to stop."""
 
     @staticmethod
-    def of(phase: RunPhase, attempt: int, rows: Iterable[TaskRow], left: float | None = None) -> Snapshot:
-        return Snapshot(phase, attempt, tuple(TaskView.of(row) for row in rows), left)
+    def of(phase: RunPhase, attempt: int, rows: Iterable[TaskRow]) -> Snapshot:
+        return Snapshot(phase, attempt, tuple(TaskView.of(row) for row in rows))
 
     @property
     def lead(self) -> ProgressRecord | None:

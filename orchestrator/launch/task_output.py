@@ -53,6 +53,8 @@ class LogFile:
 
     path: Path
     limits: LogLimits = field(default_factory=LogLimits)
+    mark: str = ""
+    """A line that each further file begins with, once the one before was put aside."""
     lost_bytes: int = 0
     error: str | None = None
     """Why the log is incomplete, as the system says it; None while it is complete."""
@@ -61,14 +63,17 @@ class LogFile:
     _size: int = 0
     _gap: int = 0
     """Bytes lost since the last that were written."""
+    _put_aside: bool = False
 
     def append(self, data: bytes) -> None:
         """Writes `data`, or as much of it as can be written."""
-        rest = memoryview(self._gap_mark() + data)
+        begin = self.mark.encode() if self._put_aside and data else b""
+        rest = memoryview(begin + self._gap_mark() + data)
         try:
             fd = self._open()
             while rest:
                 written = os.write(fd, rest)
+                self._put_aside = False
                 self._ends_line = rest[written - 1] == 0x0A
                 self._gap = 0
                 rest = rest[written:]
@@ -99,6 +104,7 @@ class LogFile:
                 os.replace(newer, older_log(self.path, age))
         if self.limits.keep == 0:
             self.path.unlink(missing_ok=True)
+        self._put_aside = True
 
     def _close(self) -> None:
         fd, self._fd = self._fd, None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from orchestrator.cluster.records import EvaluationRecord, ExitRecord, ProgressRecord
 from orchestrator.cluster.task import TaskId, TaskType
 from orchestrator.launch.completion import TaskState
-from orchestrator.launch.job import LaunchPlan, TaskPlan
+from orchestrator.launch.job import Job, LaunchPlan, TaskPlan
 from orchestrator.launch.log_stream import LogMark
 from orchestrator.launch.root_cause import FailureKind
 from orchestrator.launch.run_dir import RunDir
@@ -167,6 +167,10 @@ class TaskTable:
         if record is None or record.step is None or record.max_steps is None or self.trainers[0].starts != 1:
             return None
         return (record.step, record.max_steps) if record.step >= record.max_steps else None
+
+    def saves(self, job: Job) -> bool:
+        """Whether training tasks write a checkpoint when they are asked to stop, as far as is known."""
+        return job.is_experiment or self.checkpoint_step is not None
 
     def of_type(self, task_type: TaskType) -> tuple[TaskRow, ...]:
         return tuple(row for row in self if row.task.type is task_type)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,13 +8,16 @@ import pytest
 from orchestrator.cli.progress_text import (
     MOST_TASKS,
     hang_rule,
+    host_width,
     ports_line,
     progress_line,
+    progress_lines,
     restart_rule,
     shown_tasks,
     task_line,
 )
 from orchestrator.cluster.records import EvaluationRecord, Phase, ProgressRecord
+from orchestrator.cluster.task import TaskType
 from orchestrator.launch.job import HangLimits, RunPolicy, StrategyKind
 from orchestrator.launch.snapshot import RunPhase, Snapshot, TaskView
 from tests.launch.jobs import make_job, task
@@ -59,8 +63,20 @@ def test_the_progress_line_counts_examples_where_the_task_does() -> None:
         (Snapshot(RunPhase.PREPARING, 0, ()), "preparing"),
         (Snapshot(RunPhase.RESTARTING, 1, (CHIEF,)), "restarting  step 400/1000  300 steps/s  loss 0.3123"),
         (
-            Snapshot(RunPhase.STOPPING, 0, (CHIEF,), 12.4),
+            Snapshot(RunPhase.STOPPING, 0, (CHIEF,), 12.4, saves=True),
             "stopping: waiting for a checkpoint, 12 s left; Ctrl-C again kills",
+        ),
+        (
+            Snapshot(RunPhase.STOPPING, 0, (CHIEF, EVALUATOR), 12.4),
+            "stopping: waiting for 2 tasks to end, 12 s left; Ctrl-C again kills",
+        ),
+        (
+            Snapshot(RunPhase.STOPPING, 0, (replace(CHIEF, state="done"), EVALUATOR), 12.4, saves=True),
+            "stopping: waiting for 1 task to end, 12 s left; Ctrl-C again kills",
+        ),
+        (
+            Snapshot(RunPhase.STOPPING, 0, (CHIEF,), -0.3, saves=True),
+            "stopping: the grace period is over, ending what is left",
         ),
         (
             Snapshot(RunPhase.DRAINING, 0, (CHIEF,)),
@@ -78,6 +94,27 @@ def test_a_line_a_task() -> None:
     assert task_line(TaskView(task("ps-0"), "failed", code=137), 4) == "ps-0  failed (137)"
     waiting = TaskView(task("worker-0"), "running", progress=ProgressRecord(Phase.WAITING, 1.0))
     assert task_line(waiting, 8) == "worker-0  waiting for peers"
+
+
+def test_where_tasks_are_on_several_hosts_each_line_has_its_own() -> None:
+    views = [replace(CHIEF, host="h1"), replace(EVALUATOR, host="node-22")]
+    assert host_width(views) == 7
+    assert host_width([replace(view, host="h1") for view in views]) == 0
+    assert task_line(views[0], 11, 7) == "chief-0      h1       stepping  step 400"
+
+
+def test_what_does_not_fit_a_line_goes_into_the_next() -> None:
+    assert CHIEF.progress is not None
+    busy = replace(CHIEF, progress=replace(CHIEF.progress, examples_per_second=9600.0))
+    metrics = {"loss": 1.5, "accuracy": 0.95, "precision/positive_threshold_0.500000_mean": 0.75}
+    record = EvaluationRecord(1.0, 200, metrics)
+    snapshot = Snapshot(RunPhase.RUNNING, 0, (busy, replace(EVALUATOR, evaluation=record)))
+    assert progress_lines(snapshot, 79) == [
+        "step 400/1000  300 steps/s  9600 examples/s  loss 0.3123  2.0 s left",
+        "step 200: accuracy 0.95  precision/positive_threshold_0.500000_mean 0.75",
+        "loss 1.5",
+    ]
+    assert progress_lines(snapshot, 500) == [progress_line(snapshot)]
 
 
 def test_of_many_tasks_those_with_news_are_shown() -> None:
@@ -107,11 +144,16 @@ def test_open_ports_are_named() -> None:
     ("kind", "replicas", "expected"),
     [
         (StrategyKind.ASYNCHRONOUS, {"chief": 1, "worker": 1, "ps": 1, "evaluator": 1}, "restarted alone"),
-        (StrategyKind.SYNCHRONOUS, {"chief": 1, "worker": 1}, "restarts all of them"),
+        (StrategyKind.SYNCHRONOUS, {"chief": 1, "worker": 1}, "a lost task restarts all of them"),
+        (
+            StrategyKind.SYNCHRONOUS,
+            {"chief": 1, "worker": 1, "evaluator": 1},
+            "a lost evaluator is restarted alone; a lost chief or worker restarts all of them",
+        ),
         (
             StrategyKind.COORDINATOR,
             {"chief": 1, "worker": 1, "ps": 1},
-            "a lost worker is restarted alone, any other with all",
+            "a lost worker is restarted alone; a lost chief or ps restarts all of them",
         ),
         (StrategyKind.SINGLE, {"chief": 1}, "3 times at most"),
     ],
@@ -122,6 +164,19 @@ def test_the_rule_for_lost_tasks_is_said(
     assert expected in restart_rule(make_job(tmp_path / "run", kind, **replicas))
     never = make_job(tmp_path / "never", kind, RunPolicy(max_restarts=0), **replicas)
     assert "max_restarts 0" in restart_rule(never)
+
+
+def test_what_the_file_says_about_lost_tasks_is_said(tmp_path: Path) -> None:
+    chosen = RunPolicy(
+        restart={TaskType.PS: "never", TaskType.EVALUATOR: "never", TaskType.WORKER: "attempt"}
+    )
+    job = make_job(tmp_path / "a", StrategyKind.ASYNCHRONOUS, chosen, chief=1, worker=2, ps=1, evaluator=1)
+    assert restart_rule(job) == (
+        "a lost chief is restarted alone; a lost worker restarts all of them; a lost ps ends the run;"
+        " a lost evaluator stays away"
+    )
+    alone = make_job(tmp_path / "b", policy=RunPolicy(restart={TaskType.CHIEF: "never"}), chief=1)
+    assert restart_rule(alone) == "a lost task ends the run"
 
 
 def test_when_a_task_counts_as_hung(tmp_path: Path) -> None:

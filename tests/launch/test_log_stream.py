@@ -6,11 +6,11 @@ from orchestrator.launch.log_stream import (
     LineReader,
     LogMark,
     older_log,
+    part_of,
     prefix_width,
     prefixed,
     read_logs,
     start_mark,
-    starts_of,
     tail,
 )
 from tests.launch.jobs import task
@@ -148,10 +148,13 @@ def test_the_lines_of_one_start(tmp_path: Path) -> None:
     log = tmp_path / "worker-0.log"
     log.write_text(f"a\n{start_mark('worker-0', 1, 1)}b\n{start_mark('worker-0', 1, 2)}c\nd\n")
     lines = list(read_logs({"worker-0": log}))
-    assert [list(starts_of(lines, number)) for number in (1, 2, 3, 4)] == [
+    assert [list(part_of(lines, start=number)) for number in (1, 2, 3, 4)] == [
         [("worker-0", "a")],
         [("worker-0", "b")],
         [("worker-0", "c"), ("worker-0", "d")],
         [],
     ]
+    attempts = [[line for _, line in part_of(lines, attempt=number)] for number in (1, 2, 3)]
+    assert attempts == [["a"], ["b", "c", "d"], []]
+    assert list(part_of(lines, start=2, attempt=1)) == []
     assert ("worker-0", "==== worker-0: start 2, attempt 2 ====") in lines

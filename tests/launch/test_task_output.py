@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.launch.job import LogLimits
+from orchestrator.launch.log_stream import part_of, start_mark
 from orchestrator.launch.task_output import MAX_LINE_BYTES, LineSplitter, LogFile, OutputPipe
 
 
@@ -101,6 +102,20 @@ def test_a_full_log_is_put_aside_and_the_oldest_forgotten(tmp_path: Path) -> Non
     found = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert found == {"a.log.2": "line 4\nline 5\n", "a.log.1": "line 6\nline 7\n"}
     assert log.error is None
+
+
+def test_what_follows_the_part_that_was_put_aside_says_whose_it_is(tmp_path: Path) -> None:
+    mark = start_mark("worker-0", 1, 2, goes_on=True)
+    log = LogFile(tmp_path / "a.log", LogLimits(max_bytes=100, keep=1), mark)
+    for number in range(11):
+        log.append(b"a line of 20 bytes\n" if number % 2 else b"another one as long\n")
+    log.close()
+    first, second = (tmp_path / "a.log.1").read_text(), (tmp_path / "a.log").read_text()
+    assert first.startswith(mark), "a part before it is forgotten already"
+    assert second.startswith(mark)
+    lines = [("a", line) for line in (first + second).splitlines()]
+    assert len(list(part_of(lines, start=3))) == len(lines) - 2
+    assert list(part_of(lines, start=1)) == []
 
 
 def test_a_line_is_never_cut_by_putting_the_log_aside(tmp_path: Path) -> None:
