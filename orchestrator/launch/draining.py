@@ -1,7 +1,10 @@
-"""After training: the last checkpoint is evaluated, or it is said that it was not."""
+"""While somebody trains there is an evaluator, and the last checkpoint is evaluated; or it is said if not."""
 
 from __future__ import annotations
 
+import math
+
+from orchestrator.cluster.records import Phase
 from orchestrator.cluster.task import TaskType
 from orchestrator.launch import completion
 from orchestrator.launch.completion import Stage
@@ -13,7 +16,7 @@ from orchestrator.launch.task_table import TaskRow, TaskTable
 
 
 class Drain:
-    """Watches over the evaluator once training is over."""
+    """Watches over the evaluator: while there is training it has not seen the end of, and after that."""
 
     def __init__(self, job: Job, table: TaskTable, journal: RunJournal) -> None:
         self._job = job
@@ -22,19 +25,44 @@ class Drain:
         self._limit = job.policy.drain_timeout_seconds
         self._until: float | None = None
         self._sent_back_for: int | None = None
+        self._called_back_in: int | None = None
         self.missing: str | None = None
         """Why the evaluation is missing that the job was not to succeed without."""
 
     def stage(self, now: float) -> Stage:
         """The stage of the job, after what the evaluator's state asks for was arranged."""
-        if self._stage() is not Stage.TRAINING and self._job.is_experiment:
-            self._send_back(now)
+        if self._job.is_experiment:
+            if self._stage() is Stage.TRAINING:
+                self._call_back(now)
+            else:
+                self._send_back(now)
         if self._stage() is Stage.DRAINING:
             self._wait(now)
         return self._stage()
 
     def _stage(self) -> Stage:
         return completion.stage(self._table.states, self._job.strategy)
+
+    def _call_back(self, now: float) -> None:
+        """Starts an evaluator again that left while the chief trains on; once for each start of the chief.
+
+        A chief that was preempted says that it is done; that it was started again the evaluator, which
+        believed it, cannot know.
+        """
+        first = completion.leader([row.task for row in self._table])
+        if first is None or self._called_back_in == self._table[first].starts:
+            return
+        chief = self._table[first]
+        record = chief.progress
+        if not chief.running or record is None or record.phase is not Phase.STEPPING or record.step is None:
+            return
+        for row in self._table.of_type(TaskType.EVALUATOR):
+            seen = row.evaluation.global_step if row.evaluation is not None else 0
+            if row.given_up or not row.state.done or seen >= (record.max_steps or math.inf):
+                continue
+            self._called_back_in, row.restart_at = chief.starts, now
+            text = f"{row.task} ended while {first} trains on; started again"
+            self._journal.event(EventKind.TASK_RESTARTING, text, row.task)
 
     def _send_back(self, now: float) -> None:
         """Starts an evaluator again that ended before the last checkpoint was written; once a checkpoint."""

@@ -125,7 +125,7 @@ def test_an_evaluator_that_never_ends_is_left_behind_and_that_is_said(tmp_path: 
 
 
 def test_an_evaluator_that_ended_too_early_is_sent_back_for_the_last_checkpoint(tmp_path: Path) -> None:
-    early = TaskScript.of(evaluation(4, 50, accuracy=0.5), ends(5))
+    early = TaskScript.of(evaluation(4, 50, accuracy=0.5), ends(9.5))
     late = TaskScript.of(evaluation(2, 100, final=True, accuracy=0.9), ends(3))
     run = ps_run(tmp_path, evaluator_0=[early, late])
     result = run.result()
@@ -139,12 +139,50 @@ def test_an_evaluator_that_ended_too_early_is_sent_back_for_the_last_checkpoint(
 
 
 def test_an_evaluator_is_sent_back_once_for_a_checkpoint(tmp_path: Path) -> None:
-    run = ps_run(tmp_path, evaluator_0=TaskScript.of(evaluation(4, 50, accuracy=0.5), ends(5)))
+    run = ps_run(tmp_path, evaluator_0=TaskScript.of(evaluation(4, 50, accuracy=0.5), ends(9.5)))
     result = run.result()
     assert result.exit_code == 0
     assert run.submitted[1:] == [(0, "evaluator-0")]
     (note,) = result.notes
     assert note.startswith("evaluator-0 ended twice without an evaluation of step 100, the last one")
+
+
+def test_an_evaluator_that_took_a_preempted_chief_for_the_end_is_called_back(tmp_path: Path) -> None:
+    preempted = TaskScript.of(
+        progress(1, 0, max_steps=100),
+        progress(5, 50, checkpoint=50, max_steps=100, phase=Phase.DONE),
+        ends(6, signal=15),
+    )
+    believed = TaskScript.of(evaluation(6.5, 50, final=True, accuracy=0.5), ends(7))
+    again = TaskScript.of(evaluation(15, 100, final=True, accuracy=0.9), ends(16))
+    run = ps_run(tmp_path, chief_0=[preempted, RESUMES], evaluator_0=[believed, again])
+    assert run.result().exit_code == 0
+    assert run.submitted[1:] == [(0, "chief-0"), (0, "evaluator-0")]
+    assert run.observer.texts(EventKind.TASK_RESTARTING)[1:] == [
+        "evaluator-0 ended while chief-0 trains on; started again"
+    ]
+
+
+def test_an_evaluator_that_keeps_leaving_is_called_back_once_a_start_of_the_chief(tmp_path: Path) -> None:
+    run = ps_run(tmp_path, evaluator_0=TaskScript.of(evaluation(1, 50), ends(1.5)))
+    run.result()
+    assert run.observer.texts(EventKind.TASK_RESTARTING) == [
+        "evaluator-0 ended while chief-0 trains on; started again",
+        "evaluator-0 ended when it had evaluated step 50; started again for step 100",
+    ]
+
+
+def test_an_evaluator_of_the_last_step_may_leave_before_the_chief_is_done(tmp_path: Path) -> None:
+    slow = TaskScript.of(
+        progress(1, 0, max_steps=100),
+        progress(4, 100, checkpoint=100, max_steps=100),
+        progress(9, 100, checkpoint=100, max_steps=100, phase=Phase.DONE),
+        ends(10),
+    )
+    quick = TaskScript.of(evaluation(5, 100, final=True), ends(6))
+    run = ps_run(tmp_path, chief_0=slow, evaluator_0=quick)
+    assert run.result().exit_code == 0
+    assert len(run.submitted) == 1
 
 
 def test_a_coordinators_workers_and_ps_go_as_soon_as_the_chief_is_done(tmp_path: Path) -> None:
