@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.errors import InvalidArgument, InvalidType, near_miss
 from orchestrator.estimator.estimator import Estimator, EstimatorV1
 from orchestrator.estimator.modes import ModeKeys
-from orchestrator.estimator.signatures import argument_names, describe
+from orchestrator.estimator.signatures import argument_names, check_estimator, describe
 
 _ARGUMENTS = ("features", "labels", "predictions", "config")
 
@@ -21,6 +21,7 @@ def add_metrics(estimator: EstimatorV1, metric_fn: Callable[..., dict[str, Any]]
     replaces it. Raises InvalidArgument (a ValueError) where it takes anything
     else, InvalidType (a TypeError) where it is no function.
     """
+    check_estimator(estimator, "add_metrics")
     if not callable(metric_fn):
         raise InvalidType(f"add_metrics: metric_fn must be callable, given: {metric_fn!r}.")
     wanted = argument_names(metric_fn)

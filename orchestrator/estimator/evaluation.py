@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from orchestrator.cluster.records import Phase
-from orchestrator.errors import InvalidArgument, NotTrained
+from orchestrator.errors import InvalidArgument, InvalidType, NotTrained
 from orchestrator.estimator import checkpoints, session_reuse, stop_request
 from orchestrator.estimator.executor import may_trace, run_in_one_thread_if_small
 from orchestrator.estimator.graph import EvaluationGraph, build_evaluation_graph
@@ -253,11 +253,9 @@ class FinalMetrics(v1.train.SessionRunHook):
         self.values = session.run(self._metrics)
 
 
-def checkpoint_or_newest(model: Model, checkpoint_path: str | None, purpose: str) -> str | None:
+def checkpoint_or_newest(model: Model, checkpoint_path: Any, purpose: str) -> str | None:
     """The given checkpoint, or the newest one; None, with a log line, where there is none."""
-    if checkpoint_path is not None:
-        _check_path(checkpoint_path)
-    checkpoint = checkpoint_path or checkpoints.newest(model.model_dir)
+    checkpoint = checkpoints.newest(model.model_dir) if checkpoint_path is None else _checked(checkpoint_path)
     if checkpoint is None:
         log.info(
             "Could not find trained model in model_dir: %s, running initialization to %s.",
@@ -267,10 +265,13 @@ def checkpoint_or_newest(model: Model, checkpoint_path: str | None, purpose: str
     return checkpoint
 
 
-def _check_path(checkpoint_path: str) -> None:
-    """Raises NotTrained, saying what there is, where no checkpoint has that prefix."""
+def _checked(path: Any) -> str:
+    """The prefix of a checkpoint; raises NotTrained, saying what there is, where none has it."""
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise InvalidType(f"checkpoint_path must be a string or a path, given: {path!r}.")
+    checkpoint_path = os.fsdecode(path)
     if checkpoints.exists(checkpoint_path) and not tf.io.gfile.isdir(checkpoint_path):
-        return
+        return checkpoint_path
     is_directory = tf.io.gfile.isdir(checkpoint_path)
     inside = checkpoints.kept(checkpoint_path if is_directory else os.path.dirname(checkpoint_path) or ".")
     present = f" There are: {', '.join(inside)}." if inside else ""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -75,7 +74,7 @@ def _refuse_no_tensors(value: Any, input_fn: Any) -> None:
     """Raises InvalidType for what nobody can turn into tensors, before an operation of the model has to."""
     if isinstance(value, (str, bytes)):
         hint = " A file name is no data: return tf.data.TextLineDataset or another Dataset."
-    elif any(isinstance(leaf, type) or inspect.isgenerator(leaf) for leaf in _all_leaves(value)):
+    elif any(isinstance(leaf, (type, Iterator)) for leaf in _all_leaves(value)):
         hint = " Make a Dataset of it, for example with tf.data.Dataset.from_generator."
     else:
         return

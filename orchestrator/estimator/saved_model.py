@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.python.checkpoint import graph_view  # nothing public freezes a Checkpoint
 
 from orchestrator.cluster.records import Phase
-from orchestrator.errors import InvalidArgument, NotTrained
+from orchestrator.errors import InvalidArgument, InvalidType, NotTrained
 from orchestrator.estimator import checkpoints
 from orchestrator.estimator.export.outputs import EvalOutput, TrainOutput, serving_outputs
 from orchestrator.estimator.graph import start_graph
@@ -58,7 +58,7 @@ def export(model: Model, request: ExportRequest, checkpoint_path: str | None) ->
         raise InvalidArgument(f"No valid modes for exporting found. Got {list(request.receiver_fns)}.")
     checkpoint = checkpoint_path or _checkpoint(model)
     with reporter_of(model.config.task_environment).during(Phase.EXPORTING):
-        final = _new_directory(os.fsdecode(request.export_dir_base))
+        final = _new_directory(request.export_dir_base)
         temporary = os.path.join(os.path.dirname(final), f"temp-{os.path.basename(final)}")
         builder = v1.saved_model.Builder(temporary)
         for mode in modes:
@@ -83,7 +83,10 @@ def _checkpoint(model: Model) -> str | None:
     raise NotTrained(f"Couldn't find trained model at {model.model_dir}.")
 
 
-def _new_directory(base: str) -> str:
+def _new_directory(export_dir_base: Any) -> str:
+    if not isinstance(export_dir_base, (str, bytes, os.PathLike)):
+        raise InvalidType(f"export_dir_base must be a string or a path, given: {export_dir_base!r}.")
+    base = os.fsdecode(export_dir_base)
     for _ in range(_NAME_ATTEMPTS):
         path = os.path.join(base, str(int(time.time())))
         if not tf.io.gfile.exists(path):

@@ -64,6 +64,12 @@ def check_model_fn(model_fn: Any, params_given: bool) -> None:
         )
 
 
+def check_estimator(estimator: Any, caller: str) -> None:
+    """Raises InvalidType for what is no Estimator."""
+    if not (hasattr(estimator, "config") and hasattr(estimator, "model_dir")):
+        raise InvalidType(f"{caller}: `estimator` must have type Estimator, given: {estimator!r}.")
+
+
 def check_input_fn(input_fn: Any, caller: str) -> None:
     """Raises where `input_fn` is no function or has required arguments that nobody gives."""
     if not callable(input_fn):

@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument, InvalidType, NotTrained
-from orchestrator.estimator import strategies
+from orchestrator.estimator import experimental, logger, strategies
+from orchestrator.estimator.added_metrics import add_metrics
 from orchestrator.estimator.estimator import Estimator
 from orchestrator.estimator.run_config import RunConfig
 from orchestrator.estimator.specs import EstimatorSpec, EvalSpec, TrainSpec
@@ -176,6 +177,10 @@ def gives_eager_tensors() -> Any:
     return {"x": EAGER}, None
 
 
+def gives_an_iterator() -> Any:
+    return iter([1.0, 2.0])
+
+
 def wants_a_batch_size(batch_size: int) -> Any:
     return linear_model.training_input(batch_size)
 
@@ -190,6 +195,7 @@ BAD_INPUTS = [
     (gives_dataset_of_three, InvalidArgument, ["gives_dataset_of_three", "(features, labels)", "3 parts"]),
     (gives_a_file_name, InvalidType, ["gives_a_file_name", HERE, "'train.csv'", "TextLineDataset"]),
     (gives_a_generator, InvalidType, ["gives_a_generator", HERE, "from_generator"]),
+    (gives_an_iterator, InvalidType, ["gives_an_iterator", HERE, "from_generator"]),
     (gives_an_eager_dataset, InvalidArgument, ["gives_an_eager_dataset", HERE, "made outside of it"]),
     (gives_eager_tensors, InvalidArgument, ["gives_eager_tensors", HERE, "made outside of it"]),
     (wants_a_batch_size, InvalidArgument, ["wants_a_batch_size", HERE, "batch_size", "functools.partial"]),
@@ -294,6 +300,10 @@ def test_arguments_of_evaluate_and_predict(trained: Estimator) -> None:
     for keys in (["output"], "output"):
         with pytest.raises(InvalidArgument, match=r"'outputs'.*provided \['output'\]"):
             next(trained.predict(linear_model.evaluation_input, predict_keys=keys))
+    with pytest.raises(InvalidType, match="checkpoint_path must be a string or a path, given: 5"):
+        trained.evaluate(linear_model.evaluation_input, checkpoint_path=5)
+    newest = Path(trained.latest_checkpoint())
+    assert trained.evaluate(linear_model.evaluation_input, checkpoint_path=newest)["global_step"] == 4
     missing = str(Path(trained.model_dir, "model.ckpt-5"))
     for path, present in ((missing, "model.ckpt-4"), (trained.model_dir, "model.ckpt-2")):
         with pytest.raises(NotTrained, match=rf"{path}: there is no checkpoint .*{present}"):
@@ -305,11 +315,44 @@ def test_arguments_of_evaluate_and_predict(trained: Estimator) -> None:
 def test_what_a_serving_function_returns(trained: Estimator, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match=rf"gives_none \(.*{HERE}.* ServingInputReceiver.*NoneType"):
         trained.export_saved_model(tmp_path / "export", gives_none)
+    with pytest.raises(InvalidType, match="export_dir_base must be a string or a path, given: None"):
+        trained.export_saved_model(None, gives_none)
     with pytest.raises(NotTrained, match="Couldn't find trained model at"):
         Estimator(linear_model.model_fn, tmp_path / "new", params={}).export_saved_model(
             tmp_path / "export", gives_none
         )
     assert not list(tmp_path.glob("export/[0-9]*"))
+
+
+def test_what_is_no_estimator_is_named() -> None:
+    calls = {
+        "add_metrics": lambda: add_metrics(5, lambda features: {}),
+        "InMemoryEvaluatorHook": lambda: experimental.InMemoryEvaluatorHook(5, empty),
+        "make_early_stopping_hook": lambda: experimental.make_early_stopping_hook(5, bool),
+        "make_stop_at_checkpoint_step_hook": lambda: experimental.make_stop_at_checkpoint_step_hook(5, 1),
+    }
+    for name, call in calls.items():
+        with pytest.raises(InvalidType, match=f"{name}: `estimator` must have type Estimator"):
+            call()
+
+
+def without_counting(features: Any, labels: Any, mode: str) -> Any:
+    return EstimatorSpec(mode, loss=tf.reduce_mean(features), train_op=tf.no_op())
+
+
+@pytest.mark.parametrize("rows", [3, 40])
+@pytest.mark.parametrize("steps_per_loop", [1, 5])
+def test_a_train_op_that_does_not_count_steps_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, steps_per_loop: int
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(logger, "_said", set())
+    monkeypatch.setattr(logger.log, "warning", lambda text, *values: said.append(text))
+    estimator = Estimator(without_counting, tmp_path, RunConfig(steps_per_loop=steps_per_loop))
+    estimator.train(lambda: linear_model.training_input().take(rows), steps=2)
+    (warning,) = [text for text in said if "global step" in text]
+    assert "stays 0" in warning
+    assert f"without_counting ({__file__}:" in warning
 
 
 def test_parts_of_train_and_evaluate(trained: Estimator) -> None:

@@ -12,6 +12,7 @@ from orchestrator.errors import InvalidArgument
 from orchestrator.estimator import checkpoints, stop_request
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.position import SleepingHook
+from orchestrator.estimator.signatures import check_estimator
 from orchestrator.estimator.triggers import Wake
 
 v1 = tf.compat.v1
@@ -62,6 +63,7 @@ def make_stop_at_checkpoint_step_hook(
 
     So workers outlive the chief's last step, and a restarted chief finds them.
     """
+    check_estimator(estimator, "make_stop_at_checkpoint_step_hook")
     if estimator.config.is_chief:
         return v1.train.StopAtStepHook(last_step=last_step)
     return StopAtCheckpointStepHook(estimator.model_dir, last_step, wait_after_file_check_secs)

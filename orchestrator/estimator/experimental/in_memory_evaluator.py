@@ -11,7 +11,7 @@ import tensorflow as tf
 from orchestrator.errors import InvalidArgument
 from orchestrator.estimator.evaluation import Evaluation, EvaluationRequest
 from orchestrator.estimator.position import SleepingHook
-from orchestrator.estimator.signatures import check_input_fn
+from orchestrator.estimator.signatures import check_estimator, check_input_fn
 from orchestrator.estimator.spec_checks import check_positive, checked_hooks
 from orchestrator.estimator.triggers import Wake
 
@@ -47,6 +47,7 @@ class InMemoryEvaluatorHook(SleepingHook):
     ) -> None:
         if every_n_iter is None or every_n_iter <= 0:
             raise InvalidArgument(f"{_NAME}: invalid every_n_iter={every_n_iter}; it must be 1 or more.")
+        check_estimator(estimator, _NAME)
         config = estimator.config
         if config.num_ps_replicas > 0 or config.num_worker_replicas > 1:
             raise InvalidArgument(
