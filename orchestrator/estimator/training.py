@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -167,12 +168,22 @@ class TrainingLoop:
             hook.begin()
         finalize(self._graph.scaffold)
         self._reporter.enter(Phase.WAITING)
-        with HookedSession(self._open_and_look, self._hooks) as session:
+        with self._step_told(), HookedSession(self._open_and_look, self._hooks) as session:
             self._reporter.enter(Phase.STEPPING)
             while not session.should_stop() and not self._asked_to_stop():
                 self._advance(session)
         self._finish(session)
         return self._position.loss
+
+    @contextlib.contextmanager
+    def _step_told(self) -> Iterator[None]:
+        """Whatever breaks training off is known by its step, not by that of the last record."""
+        try:
+            yield
+        except BaseException:
+            if self._ran:
+                self._reporter.update(step=self._position.step)
+            raise
 
     def _open_and_look(self) -> v1.Session:
         session = self._open_session()
