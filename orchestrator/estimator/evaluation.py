@@ -29,7 +29,7 @@ from orchestrator.estimator.session_closing import close_quietly
 from orchestrator.estimator.session_opening import SessionTarget, finalize, open_as_chief, restore_again
 from orchestrator.estimator.signatures import describe
 from orchestrator.estimator.stop_request import StopRequested
-from orchestrator.estimator.strategies import session_config_for
+from orchestrator.estimator.strategies import no_batch, session_config_for
 from orchestrator.estimator.tiny_step import compute_in_one_thread_if_tiny
 from orchestrator.estimator.warm_starting import plan_warm_start
 
@@ -202,7 +202,8 @@ class Evaluation:
             self._release.start(raw)
         if done == 0:
             named = f"input_fn {describe(self._request.input_fn)}"
-            raise InvalidArgument(f"Estimator.evaluate: {named} gave no batch: its data set is empty.")
+            strategy = self._model.config.eval_distribute
+            raise InvalidArgument(f"Estimator.evaluate: {named} {no_batch(strategy)}.")
         log.info("Evaluated %d batches in %.3f s.", done, time.monotonic() - started)
 
     def _open(self, checkpoint: str | None) -> v1.Session:

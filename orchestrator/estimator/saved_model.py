@@ -60,19 +60,30 @@ def export(model: Model, request: ExportRequest, checkpoint_path: str | None) ->
     with reporter_of(model.config.task_environment).during(Phase.EXPORTING):
         final = _new_directory(request.export_dir_base)
         temporary = os.path.join(os.path.dirname(final), f"temp-{os.path.basename(final)}")
-        builder = v1.saved_model.Builder(temporary)
-        for mode in modes:
-            with tf.Graph().as_default():
-                graph = _build(model, mode, request.receiver_fns[mode])
-                add = partial(
-                    builder.add_meta_graph_and_variables if mode == modes[0] else _without_session(builder),
-                    strip_default_attrs=request.strip_default_attrs,
-                )
-                _add(builder, graph, model, checkpoint, add)
-        builder.save(request.as_text)
-        _copy_assets(temporary, request.assets_extra or {})
-        tf.io.gfile.rename(temporary, final)
+        try:
+            _write(model, request, modes, checkpoint, temporary)
+            tf.io.gfile.rename(temporary, final)
+        except BaseException:
+            if tf.io.gfile.exists(temporary):
+                tf.io.gfile.rmtree(temporary)
+            raise
         return os.fsencode(final)
+
+
+def _write(
+    model: Model, request: ExportRequest, modes: list[str], checkpoint: str | None, export_dir: str
+) -> None:
+    builder = v1.saved_model.Builder(export_dir)
+    for mode in modes:
+        with tf.Graph().as_default():
+            graph = _build(model, mode, request.receiver_fns[mode])
+            add = partial(
+                builder.add_meta_graph_and_variables if mode == modes[0] else _without_session(builder),
+                strip_default_attrs=request.strip_default_attrs,
+            )
+            _add(builder, graph, model, checkpoint, add)
+    builder.save(request.as_text)
+    _copy_assets(export_dir, request.assets_extra or {})
 
 
 def _checkpoint(model: Model) -> str | None:

@@ -67,6 +67,14 @@ def crosses_processes(strategy: Any) -> bool:
     return bool(getattr(extended, "_num_workers", 1) > 1 and getattr(extended, "_task_type", None))
 
 
+def no_batch(strategy: Any) -> str:
+    """What an input gave that ended before the first step."""
+    replicas = 1 if strategy is None else strategy.num_replicas_in_sync
+    if replicas == 1:
+        return "gave no batch: its data set is empty"
+    return f"gave no batch for each of {replicas} replicas: its data set is empty, or has fewer batches"
+
+
 def is_chief(strategy: Any, config: Any) -> bool:
     """Whether this process writes checkpoints and summaries."""
     if crosses_processes(strategy):

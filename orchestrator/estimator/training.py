@@ -19,7 +19,7 @@ from orchestrator.estimator.graph import TrainingGraph, build_training_graph
 from orchestrator.estimator.guards import refuse_nan
 from orchestrator.estimator.in_graph_loop import InGraphLoop
 from orchestrator.estimator.input_position import check_tasks
-from orchestrator.estimator.logger import log
+from orchestrator.estimator.logger import log, say_once
 from orchestrator.estimator.loop_length import LoopLength, add_loop
 from orchestrator.estimator.model import Model
 from orchestrator.estimator.placement import device_function
@@ -34,13 +34,15 @@ from orchestrator.estimator.session_opening import SessionTarget, finalize, open
 from orchestrator.estimator.signatures import describe
 from orchestrator.estimator.start_mark import StartMark
 from orchestrator.estimator.stop_request import StopRequest
-from orchestrator.estimator.strategies import crosses_processes, is_chief, session_config_for
+from orchestrator.estimator.strategies import crosses_processes, is_chief, no_batch, session_config_for
 from orchestrator.estimator.tiny_step import compute_in_one_thread_if_tiny
 from orchestrator.estimator.triggers import NOW, earliest
 from orchestrator.estimator.warm_start_check import verify_warm_start
 from orchestrator.estimator.warm_starting import plan_warm_start, say_restored
 
 v1 = tf.compat.v1
+_RUNS_UNTIL_A_STEP = 20
+"""Loss scaling leaves out up to sixteen steps at the start."""
 
 
 def train(model: Model, input_fn: Callable[..., Any], request: TrainingRequest) -> Any:
@@ -72,7 +74,7 @@ def train(model: Model, input_fn: Callable[..., Any], request: TrainingRequest) 
         warn_of_random_operations(graph, model.model_fn)
         add_loop(graph, model, hooks)
         with progress_display.shown(hooks), finishing_writes(hooks):
-            loop = TrainingLoop(parts, _session_opener(model, graph, strategy, hooks), hooks)
+            loop = TrainingLoop(parts, _session_opener(model, graph, strategy, hooks), hooks, model.model_fn)
             loss = loop.run()
     if loop.found_no_batch:
         _complain_of_no_batch(input_fn, config)
@@ -81,15 +83,15 @@ def train(model: Model, input_fn: Callable[..., Any], request: TrainingRequest) 
 
 def _complain_of_no_batch(input_fn: Callable[..., Any], config: Any) -> None:
     """Raises InvalidArgument; warns where it may be right: at the input's end, or in one of several tasks."""
-    where = describe(input_fn)
+    where, what = describe(input_fn), no_batch(config.train_distribute)
     if config.save_input_state or config.cluster_spec:
         log.warning(
-            "Training with estimator made no steps. Perhaps input is empty or misspecified: input_fn %s gave"
-            " no batch.",
+            "Training with estimator made no steps. Perhaps input is empty or misspecified: input_fn %s %s.",
             where,
+            what,
         )
         return
-    raise InvalidArgument(f"Estimator.train: input_fn {where} gave no batch: its data set is empty.")
+    raise InvalidArgument(f"Estimator.train: input_fn {where} {what}.")
 
 
 def _build(model: Model, input_fn: Callable[..., Any]) -> TrainingGraph:
@@ -146,6 +148,7 @@ class TrainingLoop:
         parts: TrainingParts,
         open_session: Callable[[], v1.Session],
         hooks: list[v1.train.SessionRunHook],
+        model_fn: Any = None,
     ) -> None:
         self._graph = parts.graph
         self._position = parts.position
@@ -159,6 +162,9 @@ class TrainingLoop:
         self._loop_length = LoopLength(parts.config.steps_per_loop, max(1, parts.config.num_worker_replicas))
         self._max_steps = parts.request.max_steps
         self._ran = 0
+        self._first_step = 0
+        self._model_fn = model_fn
+        self._runs_until_a_step = _RUNS_UNTIL_A_STEP if parts.config.mixed_precision else 1
         self.found_no_batch = False
         """The input ended before the first step."""
 
@@ -187,7 +193,7 @@ class TrainingLoop:
 
     def _open_and_look(self) -> v1.Session:
         session = self._open_session()
-        self._position.step = int(session.run(self._graph.read_step))
+        self._first_step = self._position.step = int(session.run(self._graph.read_step))
         self._wake = NOW
         return session
 
@@ -211,7 +217,18 @@ class TrainingLoop:
         else:
             session.run(self._fetches, note=self._note)
         self._ran += 1
+        self._say_if_standing_still(_RUNS_UNTIL_A_STEP)
         self._wake = earliest([hook.wake() for hook in self._hooks if isinstance(hook, SleepingHook)])
+
+    def _say_if_standing_still(self, runs: int) -> None:
+        """Warns once of a train_op that does not count steps: no limit would ever be reached."""
+        if self._ran < runs or self._position.step != self._first_step:
+            return
+        say_once(
+            f"The global step stays {self._first_step}: the train_op that model_fn"
+            f" {describe(self._model_fn)} returned does not count it. Pass"
+            " tf.compat.v1.train.get_global_step() to the optimizer's minimize or apply_gradients."
+        )
 
     def _note(self, results: Any) -> None:
         """Brings the position up to date before any hook's `after_run`."""
@@ -274,6 +291,7 @@ class TrainingLoop:
 
     def _finish(self, session: HookedSession) -> None:
         step = self._position.step
+        self._say_if_standing_still(self._runs_until_a_step)
         self.found_no_batch = self._ran == 0 and session.input_ended
         reached = self._max_steps is not None and step >= self._max_steps
         stopped = self._stop.is_set() and not reached and not session.input_ended

@@ -14,6 +14,7 @@ from orchestrator.errors import InvalidArgument, InvalidType, NotTrained
 from orchestrator.estimator import experimental, logger, strategies
 from orchestrator.estimator.added_metrics import add_metrics
 from orchestrator.estimator.estimator import Estimator
+from orchestrator.estimator.export import build_raw_serving_input_receiver_fn
 from orchestrator.estimator.run_config import RunConfig
 from orchestrator.estimator.specs import EstimatorSpec, EvalSpec, TrainSpec
 from orchestrator.estimator.training_and_evaluation import train_and_evaluate
@@ -260,6 +261,15 @@ def test_an_empty_data_set_is_an_error_that_names_its_function(trained: Estimato
     assert int(trained.get_variable_value("global_step")) == 4
 
 
+def test_fewer_batches_than_replicas_are_named(trained: Estimator) -> None:
+    strategy = strategies.make_strategy("mirrored", 2)
+    config = RunConfig(train_distribute=strategy, eval_distribute=strategy)
+    estimator = Estimator(linear_model.model_fn, trained.model_dir, config, params={})
+    for call in (estimator.train, estimator.evaluate):
+        with pytest.raises(InvalidArgument, match=rf"input_fn .*{HERE}.* no batch for each of 2 replicas"):
+            call(lambda: linear_model.evaluation_input().take(1))
+
+
 def test_an_empty_evaluation_ends_train_and_evaluate_and_keeps_the_training(tmp_path: Path) -> None:
     estimator = Estimator(linear_model.model_fn, tmp_path, RunConfig(save_checkpoints_steps=5), params={})
     with pytest.raises(InvalidArgument, match="input_fn empty"):
@@ -312,6 +322,10 @@ def test_arguments_of_evaluate_and_predict(trained: Estimator) -> None:
             next(trained.predict(linear_model.evaluation_input, checkpoint_path=path))
 
 
+def of_a_dict(features: Any, labels: Any, mode: str) -> Any:
+    return linear_model.model_fn(features["x"], labels, mode, {})
+
+
 def test_what_a_serving_function_returns(trained: Estimator, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match=rf"gives_none \(.*{HERE}.* ServingInputReceiver.*NoneType"):
         trained.export_saved_model(tmp_path / "export", gives_none)
@@ -321,7 +335,12 @@ def test_what_a_serving_function_returns(trained: Estimator, tmp_path: Path) -> 
         Estimator(linear_model.model_fn, tmp_path / "new", params={}).export_saved_model(
             tmp_path / "export", gives_none
         )
-    assert not list(tmp_path.glob("export/[0-9]*"))
+    receiver = build_raw_serving_input_receiver_fn({"x": tf.ones([1, 4])})
+    with pytest.raises(tf.errors.NotFoundError, match="/absent/words"):
+        Estimator(of_a_dict, trained.model_dir).export_saved_model(
+            tmp_path / "export", receiver, assets_extra={"words": "/absent/words"}
+        )
+    assert not list(tmp_path.glob("export/*"))
 
 
 def test_what_is_no_estimator_is_named() -> None:
