@@ -136,10 +136,10 @@ class Launched:
         """Signals the launcher."""
         self.process.send_signal(number)
 
-    def wait(self) -> int:
-        """The exit code of the launcher; nothing of the run is left behind it."""
+    def wait(self, limit: float = LIMIT) -> int:
+        """The exit code of the launcher, which has `limit` seconds; nothing of the run is left behind it."""
         try:
-            code = self.process.wait(LIMIT)
+            code = self.process.wait(limit)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the launcher did not end; its output:\n{self.output}") from None
         left = processes_of_run(self.run_dir.path)

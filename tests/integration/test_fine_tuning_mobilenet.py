@@ -19,8 +19,10 @@ from tests.integration.test_fine_tuning import (
 )
 from tests.warm_start import real_checkpoints as real
 
-pytestmark = [real.needs_data, pytest.mark.timeout(900)]
+pytestmark = [real.needs_data, pytest.mark.timeout(1200)]
 
+LONG = 900.0
+"""Seconds that a run may take: every task builds a large net, and machines are shared."""
 BODY = 135
 """Tensors of the checkpoint without the two of its classifier."""
 PARAMETERS = [
@@ -38,7 +40,7 @@ def test_every_replica_starts_from_imagenets_weights(tmp_path: Path, name: str) 
     options += ["--set", f"params.pictures={PICTURES}", "--set", f"params.place={tmp_path}"]
     options += ["--set", f"params.tasks={tasks}", "--model-dir", str(tmp_path / "model")]
     with run(tmp_path, "cluster.yaml", *options) as launched:
-        assert launched.wait() == 0, launched.output
+        assert launched.wait(LONG) == 0, launched.output
         logs = [log.read_text() for log in launched.run_dir.logs.glob("*.log")]
     found = [dict(np.load(path)) for path in sorted(tmp_path.glob("*.npz"))]
     assert len(found) == tasks
