@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from orchestrator.errors import CheckpointError
+from orchestrator.errors import CheckpointError, ConfigError
 from orchestrator.estimator import checkpoints
 from orchestrator.estimator.checkpoint_writer import SavedTensors
 from orchestrator.estimator.start_mark import StartMark
@@ -23,8 +23,11 @@ CHIEF_POLL_SECONDS = 0.5
 """How often a worker looks whether the chief has initialised the variables; TensorFlow's default is 30 s."""
 
 
-class CheckpointMisfit(CheckpointError, tf.errors.InvalidArgumentError):
-    """A checkpoint of another model; also the error that TensorFlow has for it."""
+class CheckpointMisfit(CheckpointError, ConfigError, tf.errors.InvalidArgumentError):
+    """A checkpoint of another model; also the error that TensorFlow has for it.
+
+    A ConfigError, since no restart mends it: the model directory or the model is the wrong one.
+    """
 
     def __init__(self, message: str) -> None:
         tf.errors.InvalidArgumentError.__init__(self, None, None, message)
@@ -91,7 +94,7 @@ def _refuse_misfit(checkpoint: str, saver: Any) -> None:
     if misfits is not None:
         raise CheckpointMisfit(
             f"Restoring from checkpoint failed: there is a mismatch between {checkpoint} and what model_fn"
-            f" builds: {misfits}. Use another model_dir, or model_fn as it was."
+            f" builds: {misfits}. Use another model_dir (--model-dir), or model_fn as it was."
         )
 
 

@@ -98,3 +98,11 @@ def test_an_exception_in_an_import_starts_at_the_users_module(tmp_path: Path) ->
 )
 def test_the_preparation_ends_as_the_launcher_will(error: Exception, code: int) -> None:
     assert preparation_code(error) == code
+
+
+def test_a_checkpoint_of_another_model_is_a_mistake_in_the_input(environment: TaskEnvironment) -> None:
+    from orchestrator.estimator.session_opening import CheckpointMisfit
+
+    code, shown, record = reported(CheckpointMisfit("w has shape [3] in the model"), environment)
+    assert (code, shown) == (2, "error: w has shape [3] in the model\n")
+    assert record.user_error
