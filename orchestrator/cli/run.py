@@ -38,7 +38,7 @@ from orchestrator.cli.warm_start_options import (
 )
 from orchestrator.cluster.files import write_json_atomically
 from orchestrator.cluster.task import TaskId
-from orchestrator.errors import EnvironmentProblem, RunDirectoryError
+from orchestrator.errors import ConfigError, EnvironmentProblem, RunDirectoryError
 from orchestrator.launch import fault_injection
 from orchestrator.launch.completion import EXIT_INTERRUPTED, EXIT_TERMINATED
 from orchestrator.launch.fault_injection import InjectingLauncher, Injection
@@ -144,6 +144,10 @@ def _make_model_dir(job: Job) -> None:
         return
     try:
         Path(job.model_dir).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(
+            f"model directory {job.model_dir}: a file stands in its way. Name a directory with --model-dir."
+        ) from error
     except OSError as error:
         raise EnvironmentProblem(f"cannot make model directory {job.model_dir}: {error.strerror}.") from error
 

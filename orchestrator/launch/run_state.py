@@ -180,7 +180,7 @@ def plan_as_json(plan: LaunchPlan) -> dict[str, Any]:
 def find_run(text: str, runs: Path = Path("runs")) -> RunDir:
     """The run directory that `text` names: a path, a name under `runs`, or the newest run of a cluster name.
 
-    Raises RunDirectoryError that lists the newest runs when there is none.
+    Raises ConfigError that lists the newest runs when there is none.
     """
     for candidate in (Path(text), runs / text):
         if RunDir(candidate).launcher.exists():
@@ -190,7 +190,7 @@ def find_run(text: str, runs: Path = Path("runs")) -> RunDir:
     if named:
         return RunDir(named[0].absolute())
     hint = f" The newest are: {', '.join(path.name for path in found[:5])}." if found else ""
-    raise RunDirectoryError(f"there is no run '{text}', neither as a path nor under {runs}/.{hint}")
+    raise ConfigError(f"there is no run '{text}', neither as a path nor under {runs}/.{hint}")
 
 
 def runs_under(runs: Path) -> list[Path]:

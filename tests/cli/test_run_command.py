@@ -218,7 +218,7 @@ def test_an_unknown_log_and_an_unknown_run_are_refused(place: Path) -> None:
     assert "has no log 'worker-2'. Did you mean 'worker-" in shown.stderr
     for command in ("status", "logs", "stop"):
         shown = orchestrator(command, "nothing", cwd=place)
-        assert shown.returncode == 3
+        assert shown.returncode == 2
         assert "there is no run 'nothing'" in shown.stderr
 
 
@@ -322,6 +322,14 @@ def test_two_runs_do_not_share_a_model_directory(place: Path) -> None:
         )
         assert third.returncode == 0, third.stderr
         assert f"took over the model directory of process {first.process.pid}" in third.stdout
+
+
+def test_a_file_in_place_of_the_model_directory_is_one_clear_error(place: Path) -> None:
+    for model_dir in ("obeys.py", "obeys.py/model"):
+        done = orchestrator("run", "small.yaml", "--model-dir", model_dir, "--", "true", cwd=place)
+        assert done.returncode == 2
+        assert f"{model_dir}: a file stands in its way" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_an_injected_kill_is_a_real_one(place: Path) -> None:

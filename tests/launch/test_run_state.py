@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cluster.records import ExitRecord, Phase, ProgressRecord
-from orchestrator.errors import RunDirectoryError
+from orchestrator.errors import ConfigError, RunDirectoryError
 from orchestrator.launch.process_identity import ProcessIdentity
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.run_state import RunState, find_run
@@ -120,11 +120,9 @@ def test_a_run_is_found_by_path_by_name_and_by_job(tmp_path: Path) -> None:
     assert find_run(str(old.path), runs).path == old.path
     assert find_run(old.path.name, runs).path == old.path
     assert find_run("digits", runs).path == new.path
-    with pytest.raises(
-        RunDirectoryError, match=r"there is no run 'digit'.*newest are: digits-20260102T000000Z"
-    ):
+    with pytest.raises(ConfigError, match=r"there is no run 'digit'.*newest are: digits-20260102T000000Z"):
         find_run("digit", runs)
-    with pytest.raises(RunDirectoryError, match="there is no run 'x'"):
+    with pytest.raises(ConfigError, match="there is no run 'x'"):
         find_run("x", tmp_path / "nothing")
 
 
