@@ -14,7 +14,7 @@
     ├── JobFailed                     exit code 1: the tasks ran and the job failed
     ├── WaitTimeout                   exit code 1: says what was waited for, and how long
     ├── Abandoned                     exit code 1: a wait was given up, since the run is to end
-    ├── CheckpointError               exit code 1: unreadable, truncated or foreign checkpoint
+    ├── CheckpointError               exit code 2: unreadable, truncated or foreign checkpoint
     └── EstimatorError                exit code 1: wrong use of the Estimator API
         ├── InvalidArgument           (also a ValueError)
         ├── InvalidType               (also a TypeError)
@@ -104,6 +104,8 @@ class Abandoned(OrchestratorError):
 
 class CheckpointError(OrchestratorError):
     """A checkpoint is unreadable, truncated or not what was asked for."""
+
+    exit_code = 2
 
 
 class EstimatorError(OrchestratorError):

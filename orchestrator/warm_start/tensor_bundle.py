@@ -20,6 +20,7 @@ _SLOT = "/.OPTIMIZER_SLOT/"
 _OTHER_ATTRIBUTE = "/.ATTRIBUTES/"
 _OPTIMIZERS = frozenset({"optimizer", "_optimizer", "keras_optimizer"})
 _COUNTERS = frozenset({"save_counter", "keras_api"})
+_NO_TABLE = "it is damaged, or a file of another kind."
 _READING_FAILED = (ValueError, RuntimeError, tf.errors.OpError)
 
 
@@ -33,9 +34,8 @@ class TensorBundleReader:
             shapes = self._reader.get_variable_to_shape_map()
             dtypes = self._reader.get_variable_to_dtype_map()
         except _READING_FAILED as error:
-            raise CheckpointError(
-                f"{prefix}: cannot be read as a TensorFlow checkpoint: {first_line(error)}"
-            ) from error
+            reason = _NO_TABLE if "not an sstable" in str(error) else first_line(error)
+            raise CheckpointError(f"{prefix}: cannot be read as a TensorFlow checkpoint: {reason}") from error
         by_object = OBJECT_GRAPH in shapes
         self.kind = f"TensorFlow checkpoint ({'by object' if by_object else 'by name'})"
         stored = [SourceTensor(name, tuple(shapes[name]), dtypes[name].name) for name in shapes]
