@@ -21,6 +21,8 @@ BUSY_PERCENT = 50.0
 IDLE_SHARE = 0.25
 """Of all processors: with less to spare, tasks may just not get their turn."""
 _FEWEST = 10
+_FEWEST_FIELDS = 5
+"""User, nice, system, idle, waiting for a disk."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class StarvationWatch:
         try:
             fields = [float(f) for f in self._stat.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
         except (OSError, ValueError):
+            return None
+        if len(fields) < _FEWEST_FIELDS:
             return None
         now, before = (fields[3] + fields[4], sum(fields)), self._processors
         self._processors = now

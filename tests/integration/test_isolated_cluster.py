@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
-from orchestrator.launch import private_network
-from tests.integration.launched import Launched
+from orchestrator.launch import outbound_relay, private_network
+from orchestrator.launch.process_record import recorded
+from orchestrator.launch.process_tree import descendants
+from tests.integration.launched import LIMIT, Launched, wait_until
+from tests.launch.local_runs import alive, write_program
+from tests.launch.test_outbound_relay import own_address, words_of
 
-pytest.importorskip("sklearn", reason="the digits come from scikit-learn")
 REFUSED = private_network.why_refused()
 pytestmark = [
     pytest.mark.faults,
@@ -26,6 +30,7 @@ tasks: {chief: {replicas: 1}, worker: {replicas: 1}, ps: {replicas: 1}, evaluato
 
 
 def test_training_goes_on_while_a_stranger_tries_every_port(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="the digits come from scikit-learn")
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Launched(
         tmp_path,
@@ -47,3 +52,37 @@ def test_training_goes_on_while_a_stranger_tries_every_port(tmp_path: Path) -> N
         assert "in a private network, open to the tasks alone" in run.output
         assert run.summary["global_step"] >= 100
         assert run.summary["evaluation"]["global_step"] >= 100
+
+
+OUTWARD = """
+    import socket, sys, time
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), 240).send(b"hello")
+    time.sleep(1000)
+"""
+
+
+def test_a_killed_launcher_takes_the_way_out_along(tmp_path: Path) -> None:
+    missing = outbound_relay.why_no_way_out()
+    if missing is not None:
+        pytest.skip(f"no way out: {missing}")
+    address = own_address()
+    (tmp_path / "cluster.yaml").write_text("name: alone\nsecurity: isolated\ntasks: {chief: {}}\n")
+    with socket.create_server(("0.0.0.0", 0)) as outside:
+        outside.settimeout(LIMIT)
+        words = [
+            sys.executable,
+            str(write_program(tmp_path, OUTWARD)),
+            address,
+            str(outside.getsockname()[1]),
+        ]
+        with Launched(tmp_path, "cluster.yaml", "--model-dir", str(tmp_path / "model"), "--", *words) as run:
+            heard, _ = outside.accept()
+            with heard:
+                heard.settimeout(LIMIT)
+                assert heard.recv(5) == b"hello"
+            assert outbound_relay.describe() in run.output
+            (parent,) = [p.identity.pid for p in recorded(run.run_dir.processes) if "parent" in p.label]
+            below = [entry.pid for entry in descendants(parent)]
+            assert any(words_of(pid)[0] in ("pasta", "slirp4netns") for pid in below)
+            run.process.kill()
+            wait_until(lambda: not any(map(alive, [parent, *below])), lambda: "the end of all helpers")

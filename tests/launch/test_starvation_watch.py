@@ -40,6 +40,13 @@ def machine(path: Path, idle: int, busy: int) -> Path:
     return path
 
 
+@pytest.mark.parametrize("text", ["", "cpu 1 2 3\n", "cpu a b c d e\n"])
+def test_a_machine_that_tells_nothing_is_no_reason_to_fail(tmp_path: Path, text: str) -> None:
+    (tmp_path / "stat").write_text(text)
+    watch = StarvationWatch(tmp_path / "stat")
+    assert [watch.look(2.0 * i, {CHIEF: 5.0}, {CHIEF: i}, [CHIEF]) for i in range(3)] == [[], [], []]
+
+
 @pytest.mark.parametrize(
     ("expected", "percent_of_ps", "told"),
     [
