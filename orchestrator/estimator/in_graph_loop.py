@@ -102,17 +102,40 @@ class VariableTape:
             _add_to_collections(self.body, variable, kwargs)
             return variable
 
-        with v1.variable_creator_scope(reuse):
+        with v1.variable_creator_scope(reuse), self._keeping_initializers():
             yield
         if self._next != len(self._variables):
             raise NotRepeatable("model_fn creates fewer variables when called again")
 
+    @contextmanager
+    def _keeping_initializers(self) -> Iterator[None]:
+        """`init_from_checkpoint` would give the variables initializers that lie in the loop's body."""
+        kept = [
+            (vars(part), {name: vars(part)[name] for name in _INITIALIZING if name in vars(part)})
+            for variable in self._variables
+            for part in (variable, *_components(variable))
+        ]
+        try:
+            yield
+        finally:
+            for attributes, before in kept:
+                for name in _INITIALIZING:
+                    attributes.pop(name, None)
+                attributes.update(before)
+
     def check(self) -> None:
         """Raises NotRepeatable for variables that a loop cannot share."""
         for variable in self._variables:
-            components = getattr(variable, "values", None) or [variable]  # of a variable with replicas
-            if not all(hasattr(component, "handle") for component in components):
+            if not all(hasattr(component, "handle") for component in _components(variable)):
                 raise NotRepeatable(f"{variable.name} is no resource variable")
+
+
+_INITIALIZING = ("_initializer_op", "_initial_value")
+
+
+def _components(variable: Any) -> list[Any]:
+    """The parts of a variable with replicas; else itself."""
+    return list(getattr(variable, "values", None) or [variable])
 
 
 def _add_to_collections(graph: tf.Graph, variable: Any, kwargs: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument
+from orchestrator.estimator import strategies
 from orchestrator.estimator.estimator import Estimator
 from orchestrator.estimator.loop_length import AUTO_LIMIT, LoopLength
 from orchestrator.estimator.run_config import RunConfig
@@ -128,6 +129,30 @@ def test_random_steps_that_a_hook_looks_at_cannot_loop(tmp_path: Path) -> None:
     hook = v1.train.LoggingTensorHook(["outputs"], every_n_iter=5)
     with pytest.raises(InvalidArgument, match="LoggingTensorHook looks at each step"):
         trained(tmp_path, model_fn=dropping, hooks=[hook], steps_per_loop=10)
+
+
+@pytest.mark.parametrize("strategy", [None, "mirrored"])
+def test_a_model_that_initialises_itself_from_a_checkpoint_can_loop(
+    tmp_path: Path, strategy: str | None
+) -> None:
+    plain = lambda features, labels, mode: linear_model.model_fn(features, labels, mode, {})  # noqa: E731
+    donor = trained(tmp_path / "donor", 5, plain).latest_checkpoint()
+
+    def taking(features: Any, labels: Any, mode: str) -> EstimatorSpec:
+        spec = plain(features, labels, mode)
+        v1.train.init_from_checkpoint(donor, {"kernel": "kernel"})
+        return spec
+
+    def kernels(name: str, **config: Any) -> list[np.ndarray]:
+        """At the start and at the end."""
+        config["train_distribute"] = strategies.make_strategy(strategy, 2) if strategy else None
+        trained(tmp_path / name, 20, taking, **config)
+        return [tf.train.load_variable(str(tmp_path / name / f"model.ckpt-{n}"), "kernel") for n in (0, 20)]
+
+    single, looped = kernels("single"), kernels("looped", steps_per_loop=6)
+    np.testing.assert_array_equal(looped, single)
+    np.testing.assert_array_equal(single[0], tf.train.load_variable(donor, "kernel"))
+    assert np.abs(single[1] - single[0]).max() > 0.1
 
 
 def looped_files(estimator: Estimator) -> list[Path]:
