@@ -17,7 +17,7 @@ from orchestrator.cluster.files import read_json
 from orchestrator.launch.log_stream import prefix_width
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.run_state import RunState, find_run
-from orchestrator.launch.snapshot import Snapshot
+from orchestrator.launch.snapshot import Snapshot, TaskView
 from orchestrator.launch.summary import format_seconds, shown_path
 
 CRASHED = "crashed"
@@ -61,7 +61,7 @@ def as_plain(run_dir: RunDir, state: RunState, snapshot: Snapshot) -> dict[str, 
         "evaluation": dataclasses.asdict(evaluation) if evaluation is not None else None,
         "tasks": {
             str(view.task): {
-                "state": view.state,
+                "state": _state(state, view),
                 "pid": view.pid,
                 "starts": view.starts,
                 "exit": view.code,
@@ -81,7 +81,7 @@ def describe(run_dir: RunDir, state: RunState, snapshot: Snapshot, now: float) -
     yield f"{state.name}: {_headline(state, now)}"
     if state.crashed:
         yield f"  its launcher (process {state.process.pid}) is gone, and its tasks with it;"
-        yield "  the same command again goes on from the last checkpoint"
+        yield "  the same command again goes on from the last checkpoint, if there is any"
     yield f"  run     {shown_path(str(run_dir.path))}"
     yield f"  model   {shown_path(state.model_dir)}"
     if not state.crashed or snapshot.step is not None:
@@ -89,12 +89,17 @@ def describe(run_dir: RunDir, state: RunState, snapshot: Snapshot, now: float) -
     width = prefix_width([view.task for view in snapshot.tasks])
     hosts = progress_text.host_width(snapshot.tasks)
     for view in snapshot.tasks:
-        shown = dataclasses.replace(view, state="lost") if state.crashed and view.state == "running" else view
+        shown = dataclasses.replace(view, state=_state(state, view))
         yield f"  {progress_text.task_line(shown, width, hosts)}"
     summary = read_json(run_dir.summary)
     if state.phase.final and isinstance(summary, dict):
         for line in str(summary.get("verdict") or "").splitlines():
             yield f"  {line}"
+
+
+def _state(state: RunState, view: TaskView) -> str:
+    """That of a task: what ran under a launcher that is gone is lost."""
+    return "lost" if state.crashed and view.state == "running" else view.state
 
 
 def _headline(state: RunState, now: float) -> str:

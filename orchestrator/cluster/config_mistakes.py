@@ -13,7 +13,6 @@ from pydantic_core import ErrorDetails
 from orchestrator.cluster.config import ClusterConfig, Tasks
 from orchestrator.cluster.mistake import KeyPath, Mistake
 from orchestrator.cluster.run_config_section import LAUNCHER_OWNED, RunConfigSection
-from orchestrator.cluster.secrets import MASK, is_secret
 from orchestrator.errors import near_miss
 
 _WANTED = {
@@ -58,9 +57,7 @@ def describe(details: ErrorDetails) -> Mistake:
         return Mistake(path, _unknown_key(path))
     if kind == "missing":
         return Mistake(path, f"missing. {_missing(path)}")
-    hidden = any(is_secret(str(step)) for step in path) and isinstance(value, str | int | float)
-    shown = f"{MASK} " if hidden else _shown(value)
-    text = f"{shown}{_complaint(kind, value, context, path, details['msg'])}"
+    text = f"{_shown(value)}{_complaint(kind, value, context, path, details['msg'])}"
     return Mistake(path, text if text.endswith(("?", ".")) else f"{text}.")
 
 
