@@ -23,6 +23,7 @@ from orchestrator.launch.oom import OomEvidence
 SHOWN_LOG_LINES = 12
 LINES_BESIDE_TRACEBACK = 5
 THIS_MACHINE = ("", "localhost", "127.0.0.1")
+_TRACEBACK = "Traceback (most recent call last)"
 
 _VICTIM_TYPES = frozenset({
     "UnavailableError", "AbortedError", "CancelledError", "ConnectionError", "ConnectionResetError",
@@ -253,7 +254,10 @@ class RootCause:
 
     def _last_words(self) -> list[str]:
         end, found = self.end, self.end.exception
-        if self.user_error and found is not None and hasattr(errors, found.type.rsplit(".", 1)[-1]):
+        ours = found is not None and (
+            hasattr(errors, found.type.rsplit(".", 1)[-1]) or _TRACEBACK not in found.traceback
+        )
+        if self.user_error and found is not None and ours:
             return _indented(found.message.strip().splitlines()[1:])
         lines = _indented(found.traceback.rstrip().splitlines()) if found is not None else []
         most = SHOWN_LOG_LINES if end.failure is None else LINES_BESIDE_TRACEBACK
@@ -312,7 +316,7 @@ def parse_traceback(lines: Sequence[str]) -> ParsedException | None:
     Chained exceptions are kept whole in `traceback`; type and message are the
     last one's.
     """
-    starts = [i for i, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    starts = [i for i, line in enumerate(lines) if line.startswith(_TRACEBACK)]
     if not starts:
         return _syntax_error(lines)
     for start in reversed(starts):
@@ -371,7 +375,7 @@ def _syntax_error(lines: Sequence[str]) -> ParsedException | None:
 
 
 def _without_traceback(lines: Sequence[str]) -> list[str]:
-    starts = [i for i, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    starts = [i for i, line in enumerate(lines) if line.startswith(_TRACEBACK)]
     return list(lines[: starts[0]]) if starts else list(lines)
 
 

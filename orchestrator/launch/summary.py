@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.cluster.files import write_json_atomically
 from orchestrator.cluster.records import EvaluationRecord
 from orchestrator.cluster.task import TaskId
-from orchestrator.launch.completion import EXIT_INTERRUPTED
+from orchestrator.launch.completion import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from orchestrator.launch.job import Job
 from orchestrator.launch.launcher import PeakUsage
 from orchestrator.launch.run_dir import RunDir
@@ -168,6 +168,8 @@ def _next_steps(job: Job, result: RunResult, program: str, model: str, run: str)
             yield f"  {'next':8}{program} logs {run}"
         return
     yield f"  {'next':8}{program} logs {run}"
+    if result.exit_code == EXIT_BAD_INPUT:
+        return  # the same command would fail again
     if result.checkpoint_step is not None:
         yield f"  {'':8}the same command again goes on from step {result.checkpoint_step}"
     elif result.exit_code == EXIT_INTERRUPTED:

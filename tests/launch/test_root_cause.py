@@ -156,6 +156,11 @@ def test_a_users_mistake_is_its_message_alone() -> None:
     assert cause is not None
     assert cause.user_error
     assert cause.render() == "chief-0 failed: bad\n  fix it so"
+    trace = "mine.Misfit: bad"  # a mistake is recorded without frames where none are the user's
+    record = FailureRecord(1, "mine.Misfit", "bad", trace, 7, True)
+    framed = find_root_cause([dataclasses.replace(ended("chief-0", 2, log="error: bad"), failure=record)])
+    assert framed is not None
+    assert framed.render() == "chief-0 failed: bad"
     silent = find_root_cause([ended("chief-0", 2, log="usage: a.py [-h]\na.py: error: no such flag")])
     assert silent is not None
     assert silent.user_error

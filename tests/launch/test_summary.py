@@ -86,6 +86,8 @@ def test_the_last_words_of_a_stopped_and_of_a_failed_run(tmp_path: Path) -> None
     assert words[0] == "test: stopped by Ctrl-C after 1:15 min at step 1000"
     assert any("goes on from step 1000" in line for line in words)
     assert any(f"python launch.py logs {shown_path(str(job.run_dir))}" in line for line in words)
+    mistaken = a_result(phase=RunPhase.FAILED, exit_code=2, restarts=0, evaluation=None)
+    assert not any("the same command" in line for line in last_words(job, mistaken, "orchestrator"))
     failed = a_result(
         phase=RunPhase.FAILED, exit_code=1, checkpoint_step=None, global_step=None, evaluation=None
     )
