@@ -13,7 +13,7 @@ from orchestrator.cluster.task import TaskId
 from orchestrator.errors import ConfigError
 from orchestrator.launch.device_shares import VISIBLE_GPUS, Machine, shares
 from orchestrator.launch.job import Job, LaunchPlan, StartMethod, TaskPlan
-from orchestrator.launch.local_plan import make_plan, parent_environment, preparation_environment
+from orchestrator.launch.local_plan import make_plan, parent_environment
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.start_method import ParentFacts, choose, same_interpreter, wanted_method
 
@@ -157,14 +157,6 @@ def preparing_on(plan: LaunchPlan, host: Host) -> LaunchPlan:
     """The plan with the prepare command as a host runs it."""
     command = command_on(plan.job, plan.job.prepare_command or (), host)
     return replace(plan, job=replace(plan.job, prepare_command=command or None))
-
-
-def preparation_on(job: Job, host: Host, code_dir: Path) -> tuple[Job, StartMethod, str]:
-    """The job as a host is told of it, and how it is to start the prepare command."""
-    there = job_on(job, host, code_dir)
-    environ = preparation_environment(there, host.environ)
-    start, why = _start(job, host, job.prepare_command or (), environ, code_dir)
-    return there, start, why
 
 
 def command_on(job: Job, command: tuple[str, ...], host: Host) -> tuple[str, ...]:
