@@ -170,7 +170,7 @@ def _progress_words(snapshot: Snapshot) -> list[str]:
 def _stopping(snapshot: Snapshot, seconds_left: float) -> str:
     running = [view.task for view in snapshot.tasks if view.state == "running"]
     if seconds_left <= 0:
-        return "stopping: the grace period is over, ending what is left"
+        return "stopping: ending what is left"
     saves = snapshot.saves and any(task.trains for task in running)
     what = "a checkpoint" if saves else f"{len(running)} task{'s' * (len(running) != 1)} to end"
     return f"stopping: waiting for {what}, {seconds_left:.0f} s left; Ctrl-C again kills"

@@ -76,7 +76,7 @@ def test_the_progress_line_counts_examples_where_the_task_does() -> None:
         ),
         (
             Snapshot(RunPhase.STOPPING, 0, (CHIEF,), -0.3, saves=True),
-            "stopping: the grace period is over, ending what is left",
+            "stopping: ending what is left",
         ),
         (
             Snapshot(RunPhase.DRAINING, 0, (CHIEF,)),
