@@ -6,8 +6,13 @@ import os
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from orchestrator.errors import CheckpointError, WarmStartError
 from orchestrator.warm_start.location import Location, Storage, locate
 from orchestrator.warm_start.tensors import Role, SourceTensor
+
+
+class UnreadableSource(WarmStartError, CheckpointError):
+    """A file that was named to be read from is damaged, of another kind, or not to be trusted."""
 
 
 class CheckpointReader(Protocol):
@@ -66,21 +71,25 @@ class OpenCheckpoint:
 def open_checkpoint(path: str | os.PathLike[str], what: str = "checkpoint") -> OpenCheckpoint:
     """Opens what `locate` finds; `what` names the option or key in errors.
 
-    Raises WarmStartError where there is no checkpoint, CheckpointError for one
+    Raises WarmStartError where there is no checkpoint, UnreadableSource for one
     that cannot be read or must not be trusted.
     """
     location = locate(path, what)
-    reader: CheckpointReader
+    try:
+        return OpenCheckpoint(location, _reader(location))
+    except CheckpointError as error:
+        raise UnreadableSource(str(error)) from error
+
+
+def _reader(location: Location) -> CheckpointReader:
     if location.storage is Storage.TENSORFLOW:
         from orchestrator.warm_start.tensor_bundle import TensorBundleReader
 
-        reader = TensorBundleReader(location.path)
-    elif location.storage is Storage.HDF5:
+        return TensorBundleReader(location.path)
+    if location.storage is Storage.HDF5:
         from orchestrator.warm_start.hdf5_weights import Hdf5WeightsReader
 
-        reader = Hdf5WeightsReader.open(location.path)
-    else:
-        from orchestrator.warm_start.keras_archive import open_archive
+        return Hdf5WeightsReader.open(location.path)
+    from orchestrator.warm_start.keras_archive import open_archive
 
-        reader = open_archive(location.path)
-    return OpenCheckpoint(location, reader)
+    return open_archive(location.path)
