@@ -105,6 +105,7 @@ def carry_out(resolved: ResolvedJob, console: Console, injections: Sequence[Inje
     display = make_display(console, tasks)
     board = tensorboard_side_car.wanted(resolved)
     if resolved.config.launcher != "ssh":  # whose hosts make it: this machine may not see their disk
+        _refuse_files_as_directories(job)
         _make_model_dir(job)
     with held_model_dir(job) as (heartbeat, notes):
         _make_run_dir(resolved)
@@ -139,15 +140,21 @@ def held_model_dir(job: Job) -> Iterator[tuple[Callable[[float], str | None], li
         lease.release()
 
 
+def _refuse_files_as_directories(job: Job) -> None:
+    named = {"--model-dir": job.model_dir, "--run-dir": str(job.run_dir), "--data-dir": job.data_dir or "."}
+    for option, place in named.items():
+        if "://" in place:
+            continue
+        there = next(path for path in (Path(place), *Path(place).absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise ConfigError(f"{option} {place}: {there} is a file. Name a directory.")
+
+
 def _make_model_dir(job: Job) -> None:
     if "://" in job.model_dir:
         return
     try:
         Path(job.model_dir).mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ConfigError(
-            f"model directory {job.model_dir}: a file stands in its way. Name a directory with --model-dir."
-        ) from error
     except OSError as error:
         raise EnvironmentProblem(f"cannot make model directory {job.model_dir}: {error.strerror}.") from error
 

@@ -324,11 +324,13 @@ def test_two_runs_do_not_share_a_model_directory(place: Path) -> None:
         assert f"took over the model directory of process {first.process.pid}" in third.stdout
 
 
-def test_a_file_in_place_of_the_model_directory_is_one_clear_error(place: Path) -> None:
-    for model_dir in ("obeys.py", "obeys.py/model"):
-        done = orchestrator("run", "small.yaml", "--model-dir", model_dir, "--", "true", cwd=place)
+@pytest.mark.parametrize("option", ["--model-dir", "--run-dir"])
+def test_a_file_in_place_of_a_directory_is_one_clear_error(place: Path, option: str) -> None:
+    for directory in ("obeys.py", "obeys.py/model"):
+        done = orchestrator("run", "small.yaml", option, directory, "--", "true", cwd=place)
         assert done.returncode == 2
-        assert f"{model_dir}: a file stands in its way" in done.stderr
+        assert done.stderr.startswith(f"error: {option} ")
+        assert "obeys.py is a file. Name a directory." in done.stderr
         assert done.stderr.count("\n") == 1
 
 
