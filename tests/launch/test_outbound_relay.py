@@ -80,6 +80,8 @@ def own_address() -> str:
         found = str(asked.getsockname()[0])
     if found.startswith("127."):
         pytest.skip("this machine has no address but localhost")
+    if found.startswith("10.0.2."):
+        pytest.skip(f"{found} is an address of the network within, too")
     return found
 
 
