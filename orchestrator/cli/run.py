@@ -147,7 +147,8 @@ def _refuse_files_as_directories(job: Job) -> None:
             continue
         there = next(path for path in (Path(place), *Path(place).absolute().parents) if path.exists())
         if not there.is_dir():
-            raise ConfigError(f"{option} {place}: {there} is a file. Name a directory.")
+            shown = place if place == str(there) else f"{place}: {there}"
+            raise ConfigError(f"{option} {shown} is a file. Name a directory.")
 
 
 def _make_model_dir(job: Job) -> None:

@@ -78,7 +78,7 @@ def open_checkpoint(path: str | os.PathLike[str], what: str = "checkpoint") -> O
     try:
         return OpenCheckpoint(location, _reader(location))
     except CheckpointError as error:
-        raise UnreadableSource(str(error)) from error
+        raise UnreadableSource(str(error)) from None  # the text says it all
 
 
 def _reader(location: Location) -> CheckpointReader:
