@@ -19,7 +19,7 @@ from orchestrator.estimator.graph_text import graph_text
 from orchestrator.estimator.kept_graph import keeping_graph
 from orchestrator.estimator.pinned_step import StepPinnedSaver
 from orchestrator.estimator.position import Position, SleepingHook
-from orchestrator.estimator.triggers import Trigger, Wake
+from orchestrator.estimator.triggers import NEVER, Trigger, Wake
 
 v1 = tf.compat.v1
 Pause = Callable[[int], contextlib.AbstractContextManager[Any]]
@@ -124,6 +124,10 @@ class AgreedCheckpointSaver(CheckpointSaver):
     def __init__(self, *args: Any, scratch: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._scratch = scratch
+
+    def wake(self) -> Wake:
+        by_chief = self._trigger.seconds is not None and self._scratch
+        return NEVER if by_chief else super().wake()
 
     def wants_save(self) -> bool:
         """Whether this task votes for a checkpoint now."""

@@ -11,7 +11,7 @@ from orchestrator.estimator.agreement import Agreement, Ballot
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.position import Position, SleepingHook
 from orchestrator.estimator.stop_request import StopRequest
-from orchestrator.estimator.triggers import NEVER, Wake
+from orchestrator.estimator.triggers import NEVER, NOW, Wake
 
 v1 = tf.compat.v1
 
@@ -71,25 +71,40 @@ def refuse_nan(loss: Any, step: int) -> None:
         raise LossIsNan(step)
 
 
-class AgreedStop(v1.train.SessionRunHook):
-    """Votes in each step for this task, and stops at the step at which all tasks read a vote to stop."""
+class AgreedStop(SleepingHook):
+    """Votes for this task in each step, and stops at the step at which all tasks read a vote to stop.
+
+    Where all tasks have agreed on loops, the vote is before each loop and
+    before each step with hooks (see `pace.py`), and not in the step.
+    """
 
     def __init__(
         self, agreement: Agreement, position: Position, request: StopRequest, wants_save: Any
     ) -> None:
-        self._agreement = agreement
+        self.agreement = agreement
+        self.votes_in_step = True
         self._position = position
         self._request = request
         self._wants_save = wants_save
 
+    def mine(self) -> Ballot:
+        """What this task wants now."""
+        return Ballot(stop=self._request.is_set(), save=self._wants_save())
+
+    def wake(self) -> Wake:
+        return NOW if self.votes_in_step else NEVER
+
     def before_run(self, run_context: Any) -> Any:
-        mine = Ballot(stop=self._request.is_set(), save=self._wants_save())
+        if not self.votes_in_step:
+            return None
         # Fed also when there is nothing to vote for: a run with other feeds is another graph to
         # TensorFlow, and all tasks must run the same one.
-        return v1.train.SessionRunArgs(self._agreement.counts, {self._agreement.ballot: mine.as_array()})
+        feeds = {self.agreement.ballot: self.agreement.array_of(self.mine())}
+        return v1.train.SessionRunArgs(self.agreement.counts, feeds)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        self._position.ballot = Ballot.of(run_values.results)
+        if self.votes_in_step:
+            self._position.ballot = self.agreement.all_want(run_values.results)
         if self._position.ballot.stop:
             self._request.agree()
             run_context.request_stop()

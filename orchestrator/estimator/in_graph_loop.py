@@ -219,7 +219,8 @@ class StepRecorder:
 
         with self._tape.replaying(), _control_flow_v2():
             start = [tf.constant(0), tf.constant(0.0), tf.constant("")]
-            _, loss, text = tf.while_loop(more, body, start, parallel_iterations=1)
+            # By the loop's name, collectives in it find those of other tasks.
+            _, loss, text = tf.while_loop(more, body, start, parallel_iterations=1, name="steps_of_one_call")
         with tf.control_dependencies([loss]):
             step_after = tf.identity(step.read_step(), name="step_after_loop")
         return InGraphLoop(

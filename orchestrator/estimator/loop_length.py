@@ -49,12 +49,12 @@ def _watching(hooks: list[Any]) -> str | None:
 def _build(graph: TrainingGraph, model: Model, hooks: list[Any]) -> InGraphLoop:
     if graph.repetition is None:
         raise NotRepeatable("input_fn returns tensors and not a Dataset")
-    if graph.votes is not None:
-        raise NotRepeatable("tasks that step together decide at each step whether to stop or to save")
-    if model.config.steps_per_loop == AUTO and model.config.num_worker_replicas > 1:
+    together = graph.votes is not None
+    if model.config.steps_per_loop == AUTO and model.config.num_worker_replicas > 1 and not together:
         raise NotRepeatable("other workers step meanwhile, so no period would be exact")
     seeds = Seeds([as_operation(graph.train_op), graph.loss.op])
-    if seeds and _watching(hooks) is not None:
+    # Tasks that step together must build the same graph, and have different hooks: see `pace.py`.
+    if seeds and _watching(hooks) is not None and not together:
         raise NotRepeatable(f"the model draws random numbers, and {_watching(hooks)} looks at each step")
     if seeds and graph.scaffold.summary_op is not None:
         raise NotRepeatable("the model draws random numbers, and its Scaffold has a summary_op of its own")

@@ -66,9 +66,9 @@ class RunConfig:
       checkpoint_save_graph_def: whether `graph.pbtxt` and `.meta` are written.
       steps_per_loop: training steps in one session call; "auto" takes the
         longest loop that keeps the period of every hook, checkpoint and summary.
+        Under MultiWorkerMirroredStrategy all tasks take loops of the same length.
         Beside parameter servers each worker loops for itself, and the last step
-        may be passed by a loop; "auto" takes single steps there and, as does
-        MultiWorkerMirroredStrategy, says why.
+        may be passed by a loop; "auto" takes single steps there and says why.
       save_checkpoints_async: write checkpoints beside training, from a copy of the
         variables in memory; one at a time. Beside parameter servers training waits.
       save_input_state: save the input pipeline's position with each checkpoint and

@@ -16,19 +16,20 @@ from orchestrator.estimator import checkpoints, progress_display, stop_request
 from orchestrator.estimator.background_saving import finishing_writes
 from orchestrator.estimator.executor import may_trace, run_in_one_thread_if_small
 from orchestrator.estimator.graph import TrainingGraph, build_training_graph
-from orchestrator.estimator.guards import refuse_nan
+from orchestrator.estimator.guards import AgreedStop, refuse_nan
 from orchestrator.estimator.in_graph_loop import InGraphLoop
 from orchestrator.estimator.input_position import check_tasks
 from orchestrator.estimator.logger import log, say_once
 from orchestrator.estimator.loop_length import LoopLength, add_loop
 from orchestrator.estimator.model import Model
+from orchestrator.estimator.pace import Pace
 from orchestrator.estimator.placement import device_function
 from orchestrator.estimator.position import Position, SleepingHook, sees_every_step
 from orchestrator.estimator.progress import ProgressReporter, reporter_of
 from orchestrator.estimator.replicas import build_replicated_training_graph
 from orchestrator.estimator.reproducibility import warn_of_random_operations
 from orchestrator.estimator.server import session_master
-from orchestrator.estimator.session import PEER_LOST, HookedSession
+from orchestrator.estimator.session import INPUT_ENDED, PEER_LOST, HookedSession
 from orchestrator.estimator.session_hooks import TrainingParts, TrainingRequest, training_hooks
 from orchestrator.estimator.session_opening import SessionTarget, finalize, open_as_chief, open_as_worker
 from orchestrator.estimator.signatures import describe
@@ -159,7 +160,11 @@ class TrainingLoop:
         self._fetches = [parts.graph.train_op, parts.graph.loss, parts.graph.step]
         self._always_hooked = any(sees_every_step(hook) for hook in hooks)
         self._wake = NOW
-        self._loop_length = LoopLength(parts.config.steps_per_loop, max(1, parts.config.num_worker_replicas))
+        self._loop = parts.graph.loop
+        agreed = next((hook for hook in hooks if isinstance(hook, AgreedStop)), None)
+        self._pace = Pace(agreed, parts.position) if agreed is not None else None
+        sharing = 1 if agreed is not None else max(1, parts.config.num_worker_replicas)
+        self._loop_length = LoopLength(parts.config.steps_per_loop, sharing)
         self._max_steps = parts.request.max_steps
         self._ran = 0
         self._first_step = 0
@@ -176,6 +181,7 @@ class TrainingLoop:
         self._reporter.enter(Phase.WAITING)
         with self._step_told(), HookedSession(self._open_and_look, self._hooks) as session:
             self._reporter.enter(Phase.STEPPING)
+            self._settle(session)
             while not session.should_stop() and not self._asked_to_stop():
                 self._advance(session)
         self._finish(session)
@@ -197,21 +203,46 @@ class TrainingLoop:
         self._wake = NOW
         return session
 
+    def _settle(self, session: HookedSession) -> None:
+        """Tasks that step together agree on whether they loop."""
+        has_loop = self._loop is not None
+        if self._pace is not None and not self._pace.settle(session, has_loop, self._always_hooked):
+            self._loop = None
+
     def _asked_to_stop(self) -> bool:
         """Whether to stop at once; tasks that step together vote on it instead."""
         return self._graph.votes is None and self._stop.is_set()
 
     def _advance(self, session: HookedSession) -> None:
         try:
-            if self._always_hooked or not self._run_bare(session):
+            if self._pace is not None and self._loop is not None:
+                self._advance_together(session, self._pace, self._loop)
+            elif self._always_hooked or not self._run_bare(session):
                 self._run_hooked(session)
         except PEER_LOST as lost:
             if self._graph.votes is not None:
                 raise  # those that step together cannot take one back in: all of them begin anew
             session.reopen(lost)
 
+    def _advance_together(self, session: HookedSession, pace: Pace, loop: InGraphLoop) -> None:
+        """One loop, or one step with hooks, as in all other tasks."""
+        length = pace.next(session, self._can_take())
+        if length == 0:
+            self._run_hooked(session)
+        else:
+            self._position.wants_summary = False
+            self._run_loop(session, loop, length)
+
+    def _can_take(self) -> int:
+        """Steps until a hook of this task wants one; 0 where one wants the next."""
+        wake, position = self._wake, self._position
+        if wake is NOW or (wake.time is not None and position.clock() >= wake.time):
+            return 0
+        left = math.inf if wake.step is None else wake.step - position.step - 1
+        return self._loop_length.choose(left) if left >= 1 else 0
+
     def _run_hooked(self, session: HookedSession) -> None:
-        loop = self._graph.loop
+        loop = self._loop
         if loop is not None and loop.takes_every_step:
             session.run_around(lambda: self._looped(session, loop, 1), self._note_looped)
         else:
@@ -251,8 +282,8 @@ class TrainingLoop:
         """Runs steps without hooks as long as none wants one; returns whether any was run."""
         if self._wake is NOW:
             return False
-        if self._graph.loop is not None:
-            return self._run_looped(session, self._graph.loop)
+        if self._loop is not None:
+            return self._run_looped(session, self._loop)
         run = session.bare(self._fetches)
         position, clock, stop = self._position, self._position.clock, self._stop
         wake_step = math.inf if self._wake.step is None else self._wake.step
@@ -276,18 +307,27 @@ class TrainingLoop:
         position.wants_summary = False
         wake_step = math.inf if self._wake.step is None else self._wake.step
         wake_time = math.inf if self._wake.time is None else self._wake.time
-        ran = 0
-        now = clock()
-        while position.step + 1 < wake_step and now < wake_time and not stop.is_set():
-            length = self._loop_length.choose(wake_step - position.step - 1)
+        before = self._ran
+        while position.step + 1 < wake_step and clock() < wake_time and not stop.is_set():
+            self._run_loop(session, loop, self._loop_length.choose(wake_step - position.step - 1))
+        return self._ran > before
+
+    def _run_loop(self, session: HookedSession, loop: InGraphLoop, length: int) -> None:
+        position = self._position
+        begin = position.clock()
+        try:
             loss, step = self._looped(session, loop, length)[:2]
-            before, now = now, clock()
-            self._loop_length.took(length, now - before)
-            ran += int(step) - position.step
-            position.step, position.loss = int(step), loss
-            refuse_nan(loss, position.step)
-        self._ran += ran
-        return ran > 0
+        except INPUT_ENDED:
+            self._reached(int(session.raw.run(self._graph.read_step)))
+            raise
+        self._loop_length.took(length, position.clock() - begin)
+        self._reached(int(step))
+        position.loss = loss
+        refuse_nan(loss, position.step)
+
+    def _reached(self, step: int) -> None:
+        self._ran += step - self._position.step
+        self._position.step = step
 
     def _finish(self, session: HookedSession) -> None:
         step = self._position.step

@@ -122,10 +122,11 @@ def test_beside_parameter_servers_every_task_ends_by_itself(
     assert np.abs(kernel - linear_model.WEIGHTS).max() < np.abs(linear_model.WEIGHTS).max()
 
 
-def test_workers_that_step_together_save_beside_training_with_the_positions_of_all(
+def test_workers_that_loop_together_save_beside_training_with_the_positions_of_all(
     tmp_path: Path, clusters: list[Cluster]
 ) -> None:
-    settings = {"save_checkpoints_async": True, "save_input_state": True, "keep_checkpoint_max": 2}
+    settings: dict[str, Any] = {"save_checkpoints_async": True, "save_input_state": True}
+    settings |= {"keep_checkpoint_max": 2, "steps_per_loop": 4}
     cluster = Cluster(tmp_path, "ours:multi_worker_mirrored", ["chief-0", "worker-0"], **settings)
     clusters.append(cluster)
     cluster.wait("chief-0", "worker-0")
@@ -135,6 +136,8 @@ def test_workers_that_step_together_save_beside_training_with_the_positions_of_a
     positions = {path.name for path in cluster.model_dir.glob("*.input-*")}
     assert positions == {f"model.ckpt-{n}.input-0000{k}-of-00002" for n in (20, STEPS) for k in (0, 1)}
     assert "beside training" in cluster.log("chief-0")
+    for task in ("chief-0", "worker-0"):
+        assert "All 2 tasks take their steps in loops of the same length" in cluster.log(task)
 
 
 def test_parameter_servers_save_while_training_waits_and_say_so(

@@ -133,29 +133,37 @@ def test_what_cannot_loop_on_replicas_is_refused_or_done_in_single_steps_and_sai
     assert caplog.text.count("steps_per_loop is 1: ") == 1
 
 
-@pytest.mark.parametrize(
-    ("steps_per_loop", "votes", "workers", "reason"),
-    [
-        (5, object(), 2, "tasks that step together decide at each step"),
-        ("auto", object(), 2, "tasks that step together decide at each step"),
-        ("auto", None, 2, "other workers step meanwhile"),
-    ],
-)
-def test_in_clusters_single_steps_have_a_reason(
-    caplog: pytest.LogCaptureFixture, steps_per_loop: Any, votes: Any, workers: int, reason: str
-) -> None:
-    graph: Any = SimpleNamespace(repetition=object(), votes=votes, loop=None)
-    model: Any = SimpleNamespace(
-        config=SimpleNamespace(steps_per_loop=steps_per_loop, num_worker_replicas=workers)
-    )
+def test_beside_parameter_servers_single_steps_have_a_reason(caplog: pytest.LogCaptureFixture) -> None:
+    graph: Any = SimpleNamespace(repetition=object(), votes=None, loop=None)
+    model: Any = SimpleNamespace(config=SimpleNamespace(steps_per_loop="auto", num_worker_replicas=2))
     caplog.set_level(logging.INFO, "tensorflow")
-    if steps_per_loop == "auto":
-        add_loop(graph, model, [])
-        assert f"steps_per_loop is 1: {reason}" in caplog.text
-        assert graph.loop is None
-    else:
-        with pytest.raises(InvalidArgument, match=reason):
-            add_loop(graph, model, [])
+    add_loop(graph, model, [])
+    assert "steps_per_loop is 1: other workers step meanwhile" in caplog.text
+    assert graph.loop is None
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("steps_per_loop", [4, "auto"])
+def test_a_loop_of_tasks_that_step_together_is_single_steps(tmp_path: Path, steps_per_loop: Any) -> None:
+    tasks = ["chief-0", "worker-0"]
+    found = {}
+    for setting in (1, steps_per_loop):
+        directory = tmp_path / str(setting)
+        directory.mkdir()
+        cluster = Cluster(directory, "ours:multi_worker_mirrored", tasks, steps_per_loop=setting)
+        try:
+            cluster.wait(*tasks)
+        finally:
+            cluster.kill()
+        newest = str(cluster.model_dir / f"model.ckpt-{STEPS}")
+        weights = {name: tf.train.load_variable(newest, name) for name, _ in tf.train.list_variables(newest)}
+        found[setting] = (weights, steps_saved(cluster.model_dir), summaries(cluster.model_dir))
+        assert ("take their steps in loops" in cluster.log("worker-0")) == (setting != 1)
+    single, looped = found.values()
+    assert sorted(looped[0]) == sorted(single[0])
+    for name, value in single[0].items():
+        np.testing.assert_array_equal(looped[0][name], value, err_msg=name)
+    assert looped[1:] == single[1:]
 
 
 @pytest.mark.faults

@@ -48,7 +48,7 @@ def parts(model_dir: Path, is_chief: bool = True, together: bool = False, **conf
     graph = build_training_graph(Model(model_fn, {}, run_config), linear_model.training_input, None)
     if together:
         with graph.entered():
-            ballot = v1.placeholder(tf.float32, [2])
+            ballot = v1.placeholder(tf.float32, [3])
             graph.votes = Agreement(ballot, tf.identity(ballot))
     return TrainingParts(
         graph=graph,

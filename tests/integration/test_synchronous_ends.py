@@ -31,16 +31,28 @@ NEVER = 10_000_000
 """Steps that no test takes."""
 
 
-@pytest.mark.parametrize("first", [WORKER, pytest.param(CHIEF, marks=pytest.mark.faults)])
+@pytest.mark.parametrize(
+    ("first", "steps_per_loop"),
+    [
+        (WORKER, "auto"),
+        pytest.param(WORKER, "1", marks=pytest.mark.faults),
+        pytest.param(CHIEF, "1", marks=pytest.mark.faults),
+        pytest.param(CHIEF, "20", marks=pytest.mark.faults),
+    ],
+)
 def test_a_request_that_reaches_two_tasks_a_second_apart_ends_both_at_one_step(
-    tmp_path: Path, first: TaskId, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, first: TaskId, steps_per_loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second = CHIEF if first == WORKER else WORKER
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     monkeypatch.setenv("PYTHONPATH", ROOT)
     options = JobOptions(
         tmp_path / "cluster.yaml",
-        overrides=(f"params.max_steps={NEVER}", f"run_config.save_checkpoints_steps={NEVER}"),
+        overrides=(
+            f"params.max_steps={NEVER}",
+            f"run_config.save_checkpoints_steps={NEVER}",
+            f"run_config.steps_per_loop={steps_per_loop}",
+        ),
         data_dir=str(tmp_path / "data"),
         run_dir=str(tmp_path / "run"),
     )
@@ -72,6 +84,7 @@ def test_a_request_that_reaches_two_tasks_a_second_apart_ends_both_at_one_step(
     finally:
         made.close()
     said = "\n".join(watch.output(task) for task in (CHIEF, WORKER))
+    assert said.count("take their steps in loops") == (0 if steps_per_loop == "1" else 2), said
     assert [watch.exits(task)[0].code for task in (CHIEF, WORKER)] == [143, 143], said
     ends = [progress(task) for task in (CHIEF, WORKER)]
     assert [(end.phase, end.stopped) for end in ends] == [(Phase.DONE, True)] * 2
@@ -81,7 +94,8 @@ def test_a_request_that_reaches_two_tasks_a_second_apart_ends_both_at_one_step(
 
 
 @pytest.mark.faults
-def test_a_worker_with_fewer_batches_is_diagnosed_as_uneven_data(tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps_per_loop", ["1", "auto"])
+def test_a_worker_with_fewer_batches_is_diagnosed_as_uneven_data(tmp_path: Path, steps_per_loop: str) -> None:
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     with Launched(
         tmp_path,
@@ -89,6 +103,7 @@ def test_a_worker_with_fewer_batches_is_diagnosed_as_uneven_data(tmp_path: Path)
         *("--experiment", "tests.integration.uneven_digits:uneven"),
         *("--data-dir", str(tmp_path / "data"), "--model-dir", str(tmp_path / "model")),
         *("--set", f"params.max_steps={NEVER}", "--set", "params.batches=30"),
+        *("--set", f"run_config.steps_per_loop={steps_per_loop}"),
         env={"PYTHONPATH": ROOT},
     ) as run:
         assert run.wait() == 1, run.output

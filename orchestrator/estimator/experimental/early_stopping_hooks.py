@@ -12,7 +12,7 @@ from orchestrator.estimator import checkpoints
 from orchestrator.estimator.agreement import Agreement, Ballot
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.position import SleepingHook
-from orchestrator.estimator.triggers import Trigger, Wake
+from orchestrator.estimator.triggers import NOW, Trigger, Wake
 
 v1 = tf.compat.v1
 _STOP = "signal_early_stopping/STOP"
@@ -79,8 +79,11 @@ class FollowStopHook(v1.train.SessionRunHook):
             run_context.request_stop()
 
 
-class VotedStopHook(v1.train.SessionRunHook):
-    """Stops tasks that step together at the same step, once `should_stop_fn` is true in one of them."""
+class VotedStopHook(SleepingHook):
+    """Stops tasks that step together at the same step, once `should_stop_fn` is true in one of them.
+
+    All tasks must have it, since it votes at every step that is run with hooks.
+    """
 
     def __init__(
         self, should_stop_fn: Callable[[], bool], run_every_secs: float | None, run_every_steps: int | None
@@ -94,19 +97,28 @@ class VotedStopHook(v1.train.SessionRunHook):
         self._step = strategy.extended.read_var(v1.train.get_global_step())
         self._votes = Agreement.build(strategy)
 
+    def wake(self) -> Wake:
+        return NOW if self._mine.stop else self._trigger.wake()
+
     def before_run(self, run_context: Any) -> Any:
-        fetches = {"counts": self._votes.counts, "step": self._step}
-        return v1.train.SessionRunArgs(fetches, feed_dict={self._votes.ballot: self._mine.as_array()})
+        return v1.train.SessionRunArgs(*self._vote())
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        if Ballot.of(run_values.results["counts"]).stop:
+        results = run_values.results
+        if results is None:  # a step with random numbers, which runs in a loop and fetches nothing
+            results = run_context.session.run(*self._vote())
+        if self._votes.all_want(results["counts"]).stop:
             log.info("The tasks have stopped training early.")
             run_context.request_stop()
             return
-        step, now = int(run_values.results["step"]), time.monotonic()
+        step, now = int(results["step"]), time.monotonic()
         if self._trigger.due(step, now):
             self._trigger.fire(step, now)
             self._mine = Ballot(stop=bool(self._should_stop_fn()))
+
+    def _vote(self) -> tuple[dict[str, Any], dict[Any, Any]]:
+        feeds = {self._votes.ballot: self._votes.array_of(self._mine)}
+        return {"counts": self._votes.counts, "step": self._step}, feeds
 
 
 def stop_flag(model_dir: str | None) -> tf.Variable:
