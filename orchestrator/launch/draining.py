@@ -26,8 +26,17 @@ class Drain:
         self._until: float | None = None
         self._sent_back_for: int | None = None
         self._called_back_in: int | None = None
-        self.missing: str | None = None
+        self._missing: str | None = None
+
+    @property
+    def missing(self) -> str | None:
         """Why the evaluation is missing that the job was not to succeed without."""
+        if self._missing is not None or self._table.already_trained() is None:
+            return self._missing
+        left = next((row for row in self._table.of_type(TaskType.EVALUATOR) if row.given_up), None)
+        if left is None or left.evaluation is not None:
+            return None
+        return f"there was nothing to train, and {left.task} made no evaluation"
 
     def stage(self, now: float) -> Stage:
         """The stage of the job, after what the evaluator's state asks for was arranged."""
@@ -100,4 +109,4 @@ class Drain:
         row.given_up, row.restart_at = True, None
         self._journal.note(f"{why}; the run ends without it")
         if not self._job.policy.evaluator_may_fail:
-            self.missing = why
+            self._missing = why

@@ -37,6 +37,7 @@ from orchestrator.launch.launcher import (
 )
 from orchestrator.launch.preparation import run_preparation
 from orchestrator.launch.restart import Action
+from orchestrator.launch.resumed_checkpoint import resumed_step
 from orchestrator.launch.root_cause import RootCause, find_root_cause
 from orchestrator.launch.run_dir import RunDir
 from orchestrator.launch.run_journal import RunJournal
@@ -136,7 +137,8 @@ class Supervisor:
 
     def _begin(self) -> None:
         plan = self._launcher.plan(self._job, 0)
-        self._table = TaskTable(plan, self._run_dir)
+        resumed = resumed_step(self._job.working_dir, self._job.model_dir)
+        self._table = TaskTable(plan, self._run_dir, resumed)
         self._drain = Drain(self._job, self._table, self._journal)
         parts = (self._launcher, self._job, plan, self._table, self._journal)
         self._attempts = Attempts(*parts, leave_out=self._drain.leave_out)

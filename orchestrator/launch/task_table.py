@@ -75,8 +75,10 @@ class TaskRow:
 class TaskTable:
     """All rows of a run, by task, in the order in which tasks are shown."""
 
-    def __init__(self, plan: LaunchPlan, run_dir: RunDir) -> None:
+    def __init__(self, plan: LaunchPlan, run_dir: RunDir, resumed_step: int | None = None) -> None:
+        """`resumed_step`: of the checkpoint that the model directory holds before the run."""
         self._run_dir = run_dir
+        self._resumed_step = resumed_step
         self._rows = {task.task: TaskRow(task) for task in sorted(plan.tasks, key=lambda item: item.task)}
         self.checkpoint_step: int | None = None
         """Step of the newest checkpoint that any task reported."""
@@ -115,7 +117,8 @@ class TaskTable:
             row.running, row.pid, row.exit = True, None, None
             row.started_at, row.restart_at = now, None
             row.log_start = LogMark.end_of(row.plan.log_path)
-            row.checkpoint_at_start = self.checkpoint_step
+            known = self.checkpoint_step
+            row.checkpoint_at_start = known if known is not None else self._resumed_step
             row.first_step, row.progress = None, None
             row.stop_requested = row.given_up = row.ended_by_us = False
             row.out_of_reach = row.suspended = False

@@ -310,6 +310,33 @@ def test_a_job_may_ask_not_to_succeed_without_its_evaluation(tmp_path: Path) -> 
     assert (result.exit_code, "ended twice" in result.why) == (1, True)
 
 
+def test_a_run_that_has_nothing_to_train_fails_with_its_evaluator(tmp_path: Path) -> None:
+    trained = TaskScript.of(progress(1, 100, checkpoint=100, max_steps=100, phase=Phase.DONE), ends(2))
+    dies = TaskScript.of(failure(3, "ValueError", "Key dense/kernel not found"), ends(3.1, 1))
+    policy = RunPolicy(max_restarts=1)
+    result = ps_run(tmp_path, policy, chief_0=trained, worker_0=trained, evaluator_0=dies).result()
+    assert (result.exit_code, result.phase) == (1, RunPhase.FAILED)
+    assert "evaluator-0" in result.why
+
+
+@pytest.mark.parametrize(("saved", "free"), [(50, False), (70, True)])
+def test_a_checkpoint_that_was_there_before_the_run_is_no_progress(
+    tmp_path: Path, saved: int, free: bool
+) -> None:
+    killed = TaskScript.of(progress(1, 50, checkpoint=saved), progress(2, 60), ends(3, signal=9))
+    run = ps_run(tmp_path, chief_0=[killed, RESUMES])
+    run.job.working_dir.mkdir(parents=True, exist_ok=True)
+    model_dir = run.job.working_dir / run.job.model_dir
+    model_dir.mkdir(parents=True)
+    (model_dir / "checkpoint").write_text(
+        'model_checkpoint_path: "model.ckpt-50"\nall_model_checkpoint_paths: "model.ckpt-50"\n'
+    )
+    assert run.result().exit_code == 0
+    (text,) = run.observer.texts(EventKind.TASK_RESTARTING)
+    assert ("free of charge" in text) is free
+    assert ("restart 1 of 3" in text) is not free
+
+
 # Restarts: synchronous
 
 
