@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from orchestrator.errors import InvalidArgument, InvalidType, Unsupported
 from orchestrator.estimator import checkpoints, evaluation, prediction, saved_model, training
+from orchestrator.estimator.eager_placement import keep_soft_placement
 from orchestrator.estimator.logger import log
 from orchestrator.estimator.model import Model
 from orchestrator.estimator.modes import ModeKeys
@@ -62,6 +63,7 @@ class EstimatorV1:
         warm_start_from: Any = None,
     ) -> None:
         _refuse_overridden_members(type(self))
+        keep_soft_placement()
         self._config = _completed(config, model_dir)
         check_model_fn(model_fn, params_given=params is not None)
         self._params = copy.deepcopy(params or {})

@@ -214,6 +214,7 @@ def test_the_version_1_spelling_saves_by_name(tmp_path: Path) -> None:
 
 
 def test_mirrored_replicas(tmp_path: Path) -> None:
+    tf.config.set_soft_device_placement(True)  # a graph of another test may have settled for no
     strategy = tf.compat.v1.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
     config = RunConfig(train_distribute=strategy)
     estimator = model_to_estimator(compiled(functional(), "sgd"), model_dir=tmp_path, config=config)

@@ -146,6 +146,7 @@ def test_wrong_arguments(estimator: Estimator, arguments: Any, error: type, text
 
 @pytest.mark.parametrize("voted", [False, True])
 def test_replicas_stop_together(tmp_path: Path, voted: bool) -> None:
+    tf.config.set_soft_device_placement(True)  # a graph of another test may have settled for no
     strategy = v1.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
     config = RunConfig(save_checkpoints_steps=100, train_distribute=strategy)
     estimator = Estimator(linear_model.model_fn, str(tmp_path), config)
