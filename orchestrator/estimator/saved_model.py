@@ -25,6 +25,7 @@ from orchestrator.estimator.signatures import describe
 from orchestrator.estimator.specs import EstimatorSpec
 from orchestrator.estimator.strategies import session_config_for
 from orchestrator.estimator.warm_starting import plan_warm_start
+from orchestrator.exporters.receiver import check_receiver_fn
 
 v1 = tf.compat.v1
 
@@ -56,6 +57,8 @@ def export(model: Model, request: ExportRequest, checkpoint_path: str | None) ->
     modes = [mode for mode in _MODES if request.receiver_fns.get(mode)]
     if not modes:
         raise InvalidArgument(f"No valid modes for exporting found. Got {list(request.receiver_fns)}.")
+    for mode in modes:
+        check_receiver_fn(request.receiver_fns[mode], "Estimator.export_saved_model")
     checkpoint = checkpoint_path or _checkpoint(model)
     with reporter_of(model.config.task_environment).during(Phase.EXPORTING):
         final = _new_directory(request.export_dir_base)

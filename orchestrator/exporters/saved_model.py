@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.errors import InvalidArgument, InvalidType
+from orchestrator.errors import InvalidArgument
 from orchestrator.exporters.exporter import Exporter
+from orchestrator.exporters.receiver import check_receiver_fn
 
 
 class SavedModelExporter(Exporter):
@@ -18,7 +19,8 @@ class SavedModelExporter(Exporter):
       assets_extra: files to copy, by their path under `assets.extra`.
       as_text: whether the SavedModel is written as text.
 
-    Raises InvalidType (a TypeError) where the receiver function is none.
+    Raises InvalidType (a TypeError) where the receiver function is none, InvalidArgument where it
+    needs arguments.
     """
 
     def __init__(
@@ -28,11 +30,7 @@ class SavedModelExporter(Exporter):
         assets_extra: Mapping[str, str] | None = None,
         as_text: bool = False,
     ) -> None:
-        if not callable(serving_input_receiver_fn):
-            raise InvalidType(
-                f"{type(self).__name__}: serving_input_receiver_fn must be a function that returns a"
-                f" ServingInputReceiver, given: {serving_input_receiver_fn!r}."
-            )
+        check_receiver_fn(serving_input_receiver_fn, type(self).__name__)
         self._name = name
         self._serving_input_receiver_fn = serving_input_receiver_fn
         self._assets_extra = assets_extra

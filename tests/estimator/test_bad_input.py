@@ -329,6 +329,8 @@ def of_a_dict(features: Any, labels: Any, mode: str) -> Any:
 def test_what_a_serving_function_returns(trained: Estimator, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match=rf"gives_none \(.*{HERE}.* ServingInputReceiver.*NoneType"):
         trained.export_saved_model(tmp_path / "export", gives_none)
+    with pytest.raises(InvalidArgument, match="serving_input_receiver_fn of_a_dict is called without"):
+        trained.export_saved_model(tmp_path / "export", of_a_dict)
     with pytest.raises(InvalidType, match="export_dir_base must be a string or a path, given: None"):
         trained.export_saved_model(None, gives_none)
     with pytest.raises(NotTrained, match="Couldn't find trained model at"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,15 @@ def test_nothing_but_exports_is_removed(tmp_path: Path) -> None:
 def test_a_receiver_function_is_required(kind: Any) -> None:
     with pytest.raises(InvalidType, match=f"{kind.__name__}: serving_input_receiver_fn must be a function"):
         kind("name", None)
+
+
+@pytest.mark.parametrize("kind", [LatestExporter, FinalExporter, BestExporter])
+def test_a_receiver_function_that_needs_arguments_is_refused_at_once(kind: Any) -> None:
+    def needs_a_size(size: int, depth: int = 3) -> Any: ...
+
+    with pytest.raises(InvalidArgument, match=rf"{kind.__name__}: .*needs_a_size is called without.*'size'"):
+        kind("name", needs_a_size)
+    assert kind("name", functools.partial(needs_a_size, 8)).name == "name"
 
 
 @pytest.mark.parametrize("kind", [LatestExporter, BestExporter])
