@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from orchestrator.estimator import device_options, logger, server, strategies
+from orchestrator.estimator import device_options, server, strategies
 from orchestrator.estimator.device_options import DeviceOptions, Gpu, idle_options, rewrites_to
 from orchestrator.estimator.estimator import Estimator
 from orchestrator.estimator.run_config import RunConfig, default_session_config
@@ -19,15 +19,6 @@ v1 = tf.compat.v1
 pytestmark = pytest.mark.xdist_group("estimator")
 ONE_GPU = (Gpu(0),)
 SPLIT_GPU = (Gpu(0, parts=(512, 512)),)
-
-
-@pytest.fixture
-def warnings_said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Warnings of this test; those of earlier ones count as not said."""
-    said: list[str] = []
-    monkeypatch.setattr(logger, "_said", set())
-    monkeypatch.setattr(logger.log, "warning", lambda text, *values: said.append(text))
-    return said
 
 
 @pytest.mark.parametrize(

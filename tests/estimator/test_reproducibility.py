@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from orchestrator.estimator import logger, strategies
+from orchestrator.estimator import strategies
 from orchestrator.estimator.estimator import Estimator
 from orchestrator.estimator.run_config import RunConfig
 from orchestrator.estimator.specs import EstimatorSpec
@@ -16,15 +16,6 @@ from tests.estimator import linear_model
 
 v1 = tf.compat.v1
 pytestmark = pytest.mark.xdist_group("estimator")
-
-
-@pytest.fixture
-def warnings_said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Warnings of this test; those of earlier ones count as not said."""
-    said: list[str] = []
-    monkeypatch.setattr(logger, "_said", set())
-    monkeypatch.setattr(logger.log, "warning", lambda text, *values: said.append(text))
-    return said
 
 
 def spec_of(kernel: Any, features: Any, labels: Any, mode: str) -> EstimatorSpec:
