@@ -161,15 +161,22 @@ def connects(host: str, port: int) -> bool:
     return True
 
 
-@needs_network
-@pytest.mark.parametrize("relay", REAL)
-def test_it_ends_with_the_parent_of_the_tasks_however_that_ends(tmp_path: Path, relay: Relay) -> None:
+@contextmanager
+def task_beside(relay: Relay, tmp_path: Path) -> Iterator[tuple[LocalLauncher, Watch]]:
+    """A task that runs until it is ended, in a private network with the relay."""
     own_address()
     job = isolated_job(tmp_path, python("-c", "import time; print('runs'); time.sleep(1000)"))
     with with_relays(job, tmp_path, relay) as made:
         watch = Watch(made)
         made.submit(made.plan(job, 0))
         watch.until_output(CHIEF, "runs")
+        yield made, watch
+
+
+@needs_network
+@pytest.mark.parametrize("relay", REAL)
+def test_it_ends_with_the_parent_of_the_tasks_however_that_ends(tmp_path: Path, relay: Relay) -> None:
+    with task_beside(relay, tmp_path) as (made, _):
         pid = relay_of(made, relay)
         assert made.parent_pid is not None
         os.kill(made.parent_pid, signal.SIGKILL)
@@ -179,12 +186,7 @@ def test_it_ends_with_the_parent_of_the_tasks_however_that_ends(tmp_path: Path, 
 @needs_network
 @pytest.mark.parametrize("relay", REAL)
 def test_when_it_ends_too_early_that_is_said(tmp_path: Path, relay: Relay) -> None:
-    own_address()
-    job = isolated_job(tmp_path, python("-c", "import time; print('runs'); time.sleep(1000)"))
-    with with_relays(job, tmp_path, relay) as made:
-        watch = Watch(made)
-        made.submit(made.plan(job, 0))
-        watch.until_output(CHIEF, "runs")
+    with task_beside(relay, tmp_path) as (made, watch):
         os.kill(relay_of(made, relay), signal.SIGKILL)
         said = f"no outbound connections from the private network: {relay.program} has ended"
         watch.until(lambda: said in watch.notes(), said)
